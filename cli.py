@@ -1,0 +1,231 @@
+"""The command line: parse, call, print."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from console import views
+from console.demo import run_demo
+from console.progress import progress_bar
+from console.up import run_up
+from producer import ConfigurationError, InvalidRequest, Producer, ProducerSettings, UnknownModel
+from producer.bulk.jsonl import JsonlSink, JsonlSource
+from producer.bulk.pipeline import reembed as run_reembed
+from producer.bulk.pipeline import survey
+from producer.core import DEFAULT_WINDOW
+from producer.settings import load
+from producer.wire.models import TASKS, TaskName
+from workers import embed_worker, rerank_worker
+from workers.options import Command, Decorated, settings_options
+
+_LINES_PER_CALL = 256
+
+
+def _producer_options(task: TaskName | None = None) -> Callable[[Decorated], Decorated]:
+    """Options of a command that talks to one pool (`--model` is that pool's) or to none in particular."""
+    leave_out = {"bulk_timeout_s", "lane_limit"}
+    if task is None:
+        return settings_options(ProducerSettings, leave_out=leave_out)
+    other = "rerank_model" if task == "embed" else "embed_model"
+    return settings_options(ProducerSettings, leave_out=leave_out | {other}, rename={f"{task}_model": "--model"})
+
+
+def _producer(flags: dict[str, Any]) -> Producer:
+    return Producer(load(ProducerSettings, os.environ, **flags))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(package_name="headrace")
+def main(debug: bool) -> None:
+    """Text-model inference over Redis streams: embed and rerank, batched by pools of workers."""
+
+
+@main.command(cls=Command, epilog="Example: headrace up --offline --port 6379")
+@click.option("--offline", is_flag=True, help="Use the packaged offline models for both pools.")
+@click.option("--port", type=click.IntRange(0, 65535), default=6379, show_default=True, help="Port of Redis; 0 is any.")
+@click.option("--data", type=click.Path(file_okay=False), help="Keep Redis's append-only file in this folder.")
+def up(offline: bool, port: int, data: str | None) -> None:
+    """Run an embedded Redis and both pools on this machine, in the foreground, until Ctrl-C."""
+    run_up(os.environ, offline=offline, port=port, data_directory=Path(data) if data else None)
+
+
+@main.command(cls=Command, epilog="Example: headrace demo")
+def demo() -> None:
+    """Try everything on sample data with the offline models, then stop what was started."""
+    run_demo(os.environ)
+
+
+@main.group()
+def worker() -> None:
+    """Run a pool of worker processes."""
+
+
+worker.add_command(embed_worker.main)
+worker.add_command(rerank_worker.main)
+
+
+@main.group()
+def enqueue() -> None:
+    """Send texts or documents to a pool and print what comes back."""
+
+
+@enqueue.command("embed", cls=Command, epilog="Example: headrace enqueue embed --kind query --json 'where can I swim?'")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
+@click.option("--kind", default="query", show_default=True, metavar="query|passage", help="What the texts are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@_producer_options("embed")
+def enqueue_embed(texts: tuple[str, ...], kind: str, as_json: bool, **flags: Any) -> None:
+    """Embed each TEXT; "-" reads lines from standard input."""
+    with _producer(flags) as producer:
+        _require_pool(producer, "embed")
+        lines = _arguments(texts)
+        sent = False
+        while chunk := list(islice(lines, _LINES_PER_CALL)):
+            sent = True
+            result = producer.embed_result(chunk, kind)
+            if not as_json:
+                views.show(views.embed_table(chunk, result))
+                continue
+            for index, cached in enumerate(result.cached):
+                click.echo(
+                    json.dumps(
+                        {
+                            "model": result.model,
+                            "dimension": result.dimension,
+                            "embedding": result.embeddings[index].tolist(),
+                            "cached": cached,
+                            "latency_ms": round(result.latency_ms, 3),
+                        }
+                    )
+                )
+        if not sent:
+            raise InvalidRequest("standard input holds no text", code="empty_text")
+
+
+@enqueue.command(
+    "rerank", cls=Command, epilog="Example: headrace enqueue rerank 'swim' 'a lake' 'a tax form' --top-n 1"
+)
+@click.argument("query")
+@click.argument("documents", nargs=-1, required=True, metavar="DOC…")
+@click.option("--top-n", type=int, help="Print so many of the best only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_producer_options("rerank")
+def enqueue_rerank(query: str, documents: tuple[str, ...], top_n: int | None, as_json: bool, **flags: Any) -> None:
+    """Rank the DOCs by relevance to QUERY; "-" reads documents from standard input, one a line."""
+    with _producer(flags) as producer:
+        _require_pool(producer, "rerank")
+        result = producer.rerank(query, list(_arguments(documents)), top_n)
+    if not as_json:
+        views.show(views.rerank_table(result))
+        return
+    results = [{"index": item.index, "score": item.score, "document": item.document} for item in result.results]
+    click.echo(
+        json.dumps(
+            {
+                "model": result.model,
+                "results": results,
+                "count": len(results),
+                "latency_ms": round(result.latency_ms, 3),
+            }
+        )
+    )
+
+
+@main.command(cls=Command, epilog="Example: headrace reembed contacts.jsonl vectors.jsonl --field text --id id")
+@click.argument("source")
+@click.argument("sink")
+@click.option("--field", default="text", show_default=True, help="Field that holds the text.")
+@click.option("--id", "id_field", default="id", show_default=True, help="Field that holds the identity.")
+@click.option("--kind", default="passage", show_default=True, metavar="query|passage", help="What the texts are.")
+@click.option(
+    "--window", type=click.IntRange(min=1), default=DEFAULT_WINDOW, show_default=True, help="Rows in flight at most."
+)
+@click.option("--dry-run", is_flag=True, help="Count rows and cached rows, estimate the time, and write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace SINK if it exists.")
+@_producer_options("embed")
+def reembed(
+    source: str,
+    sink: str,
+    *,
+    field: str,
+    id_field: str,
+    kind: str,
+    window: int,
+    dry_run: bool,
+    overwrite: bool,
+    **flags: Any,
+) -> None:
+    """Embed every record of SOURCE into SINK, both JSONL files or "-", over the bulk lane."""
+    with _producer(flags) as producer:
+        records = JsonlSource(
+            source, text_field=field, id_field=id_field, max_text_bytes=producer.settings.max_text_bytes
+        )
+        _require_pool(producer, "embed")
+        if dry_run:
+            views.show(views.survey_table(survey(producer, records, kind=kind)))
+            return
+        target = JsonlSink(sink, overwrite=overwrite)
+        with progress_bar(records.count()) as on_row:
+            rows = run_reembed(producer, records, target, kind=kind, window=window, on_row=on_row)
+        click.echo(f"{rows} rows written to {sink}", err=True)
+
+
+@main.command(cls=Command, epilog="Example: headrace status --json")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_producer_options()
+def status(as_json: bool, **flags: Any) -> None:
+    """Show the lanes, workers and cache of every queue."""
+    with _producer(flags) as producer:
+        states = producer.queue_states()
+    if as_json:
+        click.echo(json.dumps(views.status_json(states)))
+    else:
+        views.show(*views.status_tables(states))
+
+
+@main.command(cls=Command, epilog="Example: headrace health embed --here")
+@click.argument("task", type=click.Choice(TASKS))
+@click.option("--here", is_flag=True, help="Count only workers of this host or container.")
+@_producer_options()
+def health(task: TaskName, here: bool, **flags: Any) -> None:
+    """Exit with 0 only if a live worker of the pool has its model loaded and makes progress."""
+    with _producer(flags) as producer:
+        state = producer.queue_state(task)
+    host = os.uname().nodename
+    workers = [worker for worker in state.workers if not here or worker.heartbeat.host == host]
+    healthy = sum(worker.healthy for worker in workers)
+    line = f"{state.task}:{state.tag}: {healthy} of {len(workers)} workers healthy"
+    if not healthy:
+        raise ConfigurationError(f"{line}, {views.health_reason(workers)}")
+    click.echo(line)
+
+
+def _arguments(values: tuple[str, ...]) -> Iterator[str]:
+    for value in values:
+        if value == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        else:
+            yield value
+
+
+def _require_pool(producer: Producer, task: TaskName) -> None:
+    """Tell a person at once that nobody serves the model, instead of after the timeout."""
+    state = producer.queue_state(task)
+    if state.card is None and not any(worker.alive for worker in state.workers):
+        model = producer.settings.embed_model if task == "embed" else producer.settings.rerank_model
+        served = [other.card.model for other in producer.queue_states() if other.task == task and other.card]
+        others = f"pools run for {', '.join(served)}" if served else "no pool is running"
+        raise UnknownModel(
+            f"no {task} pool serves {model!r}, {others}; start one with: headrace worker {task} --model {model}"
+        )
+
+
+if __name__ == "__main__":
+    main()

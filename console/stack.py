@@ -1,0 +1,95 @@
+"""Everything on one machine: an embedded Redis and both pools, started and stopped in order."""
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from console.children import start_module
+from console.redis_server import RedisServer, find_server
+from producer.client import Producer
+from producer.errors import ConfigurationError, RedisUnavailable
+from producer.wire.models import TASKS, TaskName
+
+_POLL_S = 0.1
+
+
+class Stack:
+    """The server and the pools; a context manager. The pools inherit `environ`, with the server's URL in it."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        port: int,
+        data_directory: Path | None = None,
+        pool_arguments: tuple[str, ...] = (),
+    ) -> None:
+        self._environ = dict(environ)
+        self._server = RedisServer(find_server(environ), port=port, data_directory=data_directory)
+        self._pool_arguments = pool_arguments
+        self._pools: dict[TaskName, subprocess.Popen[bytes]] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return self._server.url
+
+    def start(self) -> None:
+        """Start the server, then both pools; they load their models in the background."""
+        self._server.start()
+        environ = {**self._environ, "REDIS_URL": self.url}
+        for task in TASKS:
+            self._pools[task] = start_module(f"workers.{task}_worker", self._pool_arguments, environ)
+
+    def wait_ready(self, producer: Producer, timeout_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Wait until both pools have a healthy worker.
+
+        Raises:
+            ConfigurationError: a pool has ended, or is not ready in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        waiting = set(TASKS)
+        while waiting and not stopping():
+            if time.monotonic() > deadline:
+                raise ConfigurationError(f"the {' and '.join(sorted(waiting))} pool was not ready in {timeout_s:g} s")
+            self.check()
+            waiting = {task for task in waiting if not _ready(producer, task)}
+            time.sleep(_POLL_S)
+
+    def check(self) -> None:
+        """Raise ConfigurationError if a pool has ended by itself."""
+        for task, pool in self._pools.items():
+            if pool.poll() is not None:
+                raise ConfigurationError(f"the {task} pool has ended with code {pool.returncode}; its reason is above")
+
+    def stop(self) -> None:
+        """Let the pools finish their batches, then end the server."""
+        for pool in self._pools.values():
+            if pool.poll() is None:
+                pool.terminate()
+        for pool in self._pools.values():
+            pool.wait()
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _ready(producer: Producer, task: TaskName) -> bool:
+    try:
+        return any(worker.healthy for worker in producer.queue_state(task).workers)
+    except RedisUnavailable:
+        return False

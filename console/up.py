@@ -1,0 +1,62 @@
+"""`headrace up`: an embedded Redis and both pools in the foreground."""
+
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from console.stack import Stack
+from producer.client import Producer
+from producer.settings import ProducerSettings, load
+from producer.wire.models import OFFLINE
+
+_READY_S = 3600.0
+"""A production model may have to be downloaded first."""
+
+_WATCH_S = 0.5
+
+OFFLINE_MODELS = {"HEADRACE_EMBED_MODEL": OFFLINE, "HEADRACE_RERANK_MODEL": OFFLINE}
+
+
+def run_up(environ: Mapping[str, str], *, offline: bool, port: int, data_directory: Path | None) -> None:
+    """Start everything, say how to use it, and stop in order at SIGTERM or Ctrl-C.
+
+    Raises:
+        ConfigurationError: there is no server to start, the port is taken, or a pool ends by itself.
+    """
+    console = Console()
+    stopping = _Signals()
+    environ = {**environ, **(OFFLINE_MODELS if offline else {})}
+    with Stack(environ, port=port, data_directory=data_directory) as stack:
+        settings = load(ProducerSettings, environ, redis_url=stack.url)
+        with Producer(settings) as producer:
+            console.print(f"Redis listens on {stack.url}; loading {settings.embed_model}, {settings.rerank_model} …")
+            stack.wait_ready(producer, _READY_S, stopping)
+        if not stopping():
+            console.print("Ready. In another terminal:")
+            exports = {"REDIS_URL": stack.url, **(OFFLINE_MODELS if offline else {})}
+            console.print("  export " + " ".join(f"{name}={value}" for name, value in exports.items()), soft_wrap=True)
+            console.print("  headrace enqueue embed 'where can I swim?'")
+            console.print("Ctrl-C stops everything.")
+        while not stopping():
+            stack.check()
+            time.sleep(_WATCH_S)
+        console.print("Stopping …")
+
+
+class _Signals:
+    """True once SIGTERM or Ctrl-C has come."""
+
+    def __init__(self) -> None:
+        self._seen = False
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note)
+
+    def __call__(self) -> bool:
+        return self._seen
+
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
+        self._seen = True

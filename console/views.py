@@ -1,0 +1,151 @@
+"""Tables and lines for people: the status of queues, embeddings, rankings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from producer.bulk.pipeline import Survey
+from producer.results import EmbedResult, RerankResult
+from producer.state import QueueState, WorkerState
+
+
+def status_tables(states: Sequence[QueueState]) -> list[RenderableType]:
+    """One table of lanes and one of workers."""
+    lanes = Table(title="Lanes", title_justify="left")
+    for heading in ("queue", "lane", "waiting", "in flight", "oldest", "dead", "hits", "misses"):
+        lanes.add_column(heading, justify="left" if heading in ("queue", "lane") else "right")
+    workers = Table(title="Workers", title_justify="left")
+    for heading in ("worker", "queue", "state", "in flight", "rows", "rows/s", "last progress"):
+        workers.add_column(heading, justify="left" if heading in ("worker", "queue", "state") else "right")
+    for state in states:
+        for position, (lane, load) in enumerate(state.lanes.items()):
+            hits, misses = state.counters.get("hits", 0), state.counters.get("misses", 0)
+            of_queue = (str(state.dead), str(hits), str(misses)) if position == 0 else ("", "", "")
+            age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
+            name = f"{state.task}:{state.tag}" if position == 0 else ""
+            lanes.add_row(name, lane.value, str(load.waiting), str(load.in_flight), age, *of_queue)
+        for worker in state.workers:
+            beat = worker.heartbeat
+            workers.add_row(
+                worker.name,
+                f"{state.task}:{state.tag}",
+                worker_state(worker),
+                str(beat.in_flight_rows),
+                str(beat.rows_done),
+                f"{beat.rows_per_s:.1f}",
+                f"{duration(worker.progress_age_ms / 1000)} ago",
+            )
+    return [lanes, workers if workers.row_count else Text("No workers.")]
+
+
+def status_json(states: Sequence[QueueState]) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "queues": [
+            {
+                "task": state.task,
+                "tag": state.tag,
+                "model": state.card.model if state.card else None,
+                "dead": state.dead,
+                "hits": state.counters.get("hits", 0),
+                "misses": state.counters.get("misses", 0),
+                "counters": state.counters,
+                "lanes": {
+                    lane.value: {
+                        "waiting": load.waiting,
+                        "in_flight": load.in_flight,
+                        "oldest_age_ms": load.oldest_age_ms,
+                    }
+                    for lane, load in state.lanes.items()
+                },
+                "workers": [
+                    {
+                        "name": worker.name,
+                        "state": worker_state(worker),
+                        "model_loaded": worker.heartbeat.model_loaded,
+                        "in_flight_rows": worker.heartbeat.in_flight_rows,
+                        "rows_done": worker.heartbeat.rows_done,
+                        "rows_per_s": worker.heartbeat.rows_per_s,
+                        "started_at_ms": worker.heartbeat.started_at_ms,
+                        "progress_age_ms": worker.progress_age_ms,
+                    }
+                    for worker in state.workers
+                ],
+            }
+            for state in states
+        ]
+    }
+
+
+def worker_state(worker: WorkerState) -> str:
+    """One word: what it says of itself, unless it is silent or stuck."""
+    if not worker.alive:
+        return "silent"
+    if worker.heartbeat.model_loaded and not worker.healthy:
+        return "stalled"
+    return worker.heartbeat.state
+
+
+def embed_table(texts: Sequence[str], result: EmbedResult) -> Table:
+    """The first numbers of each vector, and where it came from."""
+    table = Table(title=f"{result.model}, {result.dimension} dimensions, {result.latency_ms:.1f} ms")
+    for heading in ("text", "from", "vector"):
+        table.add_column(heading)
+    for index, text in enumerate(texts):
+        numbers = " ".join(f"{number:+.3f}" for number in result.embeddings[index][:5])
+        table.add_row(Text(clip(text, 50)), "cache" if result.cached[index] else "worker", f"{numbers} …")
+    return table
+
+
+def rerank_table(result: RerankResult) -> Table:
+    """The ranking, best first."""
+    table = Table(title=f"{result.model}, {result.latency_ms:.1f} ms")
+    for heading in ("rank", "score", "index", "document"):
+        table.add_column(heading, justify="left" if heading == "document" else "right")
+    for rank, ranked in enumerate(result.results, 1):
+        table.add_row(str(rank), f"{ranked.score:.4f}", str(ranked.index), Text(clip(ranked.document, 80)))
+    return table
+
+
+def survey_table(survey: Survey) -> Table:
+    """What a re-embedding would take."""
+    table = Table(title="Dry run: nothing was written", title_justify="left", show_header=False)
+    estimate = (
+        "unknown: no worker has computed anything yet" if survey.estimate_s is None else duration(survey.estimate_s)
+    )
+    table.add_row("rows", str(survey.rows))
+    table.add_row("cached", str(survey.cached))
+    table.add_row("to compute", f"{survey.rows - survey.cached} rows, {survey.missing_bytes} bytes of text")
+    table.add_row("estimated time", estimate)
+    return table
+
+
+def health_reason(workers: Sequence[WorkerState]) -> str:
+    """Why nobody is healthy, in a few words."""
+    states = sorted({worker_state(worker) for worker in workers})
+    return f"they are {' and '.join(states)}" if states else "none has reported"
+
+
+def clip(text: str, width: int) -> str:
+    """Fit a text on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def show(*parts: RenderableType) -> None:
+    """Print to standard output, as wide as the terminal."""
+    console = Console()
+    for part in parts:
+        console.print(part)

@@ -1,0 +1,45 @@
+"""Headrace's producer library: ask for embeddings and rankings, computed by worker pools over Redis streams.
+
+from producer import Producer
+
+with Producer.from_url("redis://localhost:6379/0") as producer:
+    vector = producer.embed("where can I swim?", kind="query")
+"""
+
+from producer.aio import AsyncProducer
+from producer.client import Producer
+from producer.errors import (
+    ConfigurationError,
+    HeadraceError,
+    InvalidRequest,
+    InvalidText,
+    MalformedMessage,
+    QueueFull,
+    RedisUnavailable,
+    ResultTimeout,
+    RowFailed,
+    UnknownModel,
+    UnsupportedVersion,
+)
+from producer.results import EmbedResult, RankedDocument, RerankResult
+from producer.settings import ProducerSettings
+
+__all__ = [
+    "AsyncProducer",
+    "ConfigurationError",
+    "EmbedResult",
+    "HeadraceError",
+    "InvalidRequest",
+    "InvalidText",
+    "MalformedMessage",
+    "Producer",
+    "ProducerSettings",
+    "QueueFull",
+    "RankedDocument",
+    "RedisUnavailable",
+    "RerankResult",
+    "ResultTimeout",
+    "RowFailed",
+    "UnknownModel",
+    "UnsupportedVersion",
+]

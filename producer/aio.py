@@ -1,0 +1,212 @@
+"""The asyncio client: the same names as the sync one, awaited; performs the core's effects, and nothing else."""
+
+import os
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+from redis.exceptions import NoScriptError
+
+from producer import state
+from producer.aio_listener import AsyncListener, TaskMailbox
+from producer.connection import connect_async, redis_errors
+from producer.core import DEFAULT_WINDOW, Core
+from producer.counters import Counters
+from producer.errors import HeadraceError
+from producer.flight import Count, Effect, Emit, Enqueue, Exists, Flow, Inspect, Lookup, Pull, Result, Steps, Wait
+from producer.results import EmbedResult, RerankResult, Vector
+from producer.settings import ProducerSettings, load
+from producer.state import QueueState
+from producer.wire.keys import QueueKeys, hint_channel, pools_key
+from producer.wire.models import TaskName
+from producer.wire.scripts import ScriptCall
+
+
+class AsyncProducer:
+    """`Producer` for one event loop: the same calls, results and errors, awaited. Close it, or use `async with`."""
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self.settings = settings
+        self._core = Core(settings)
+        self._client = connect_async(settings.redis_url, timeout_s=settings.timeout_s)
+        self._counters = Counters(self._core.clock)
+        self._listener = AsyncListener(self._client, hint_channel(secrets.token_hex(8), settings.namespace))
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Any) -> Self:
+        """Make a producer for the Redis at `url`; keywords are the fields of `ProducerSettings`.
+
+        Raises:
+            ConfigurationError: the URL, a model's name or a value cannot work.
+        """
+        return cls(ProducerSettings(redis_url=url, **settings))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Make a producer from the environment variables of the settings table."""
+        return cls(load(ProducerSettings, os.environ if environ is None else environ))
+
+    async def embed(self, text: str, kind: str = "query", *, timeout_s: float | None = None) -> Vector:
+        """Like `Producer.embed`."""
+        return (await self._run(self._core.embed([text], kind, timeout_s))).vector(0)
+
+    async def embed_many(
+        self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None
+    ) -> Vector:
+        """Like `Producer.embed_many`."""
+        return (await self._run(self._core.embed(texts, kind, timeout_s))).embeddings
+
+    async def embed_result(
+        self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None
+    ) -> EmbedResult:
+        """Like `Producer.embed_result`."""
+        return await self._run(self._core.embed(texts, kind, timeout_s))
+
+    def iter_embed(
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        kind: str = "passage",
+        *,
+        window: int = DEFAULT_WINDOW,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Vector]:
+        """Like `Producer.iter_embed`; the texts may also come from an async iterable."""
+        return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), texts)
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None = None,
+        *,
+        fallback_scores: Sequence[float] | None = None,
+        timeout_s: float | None = None,
+    ) -> RerankResult:
+        """Like `Producer.rerank`."""
+        return await self._run(self._core.rerank(query, documents, top_n, fallback_scores, timeout_s))
+
+    async def cached(self, texts: Sequence[str], kind: str = "passage") -> list[bool]:
+        """Like `Producer.cached`."""
+        return await self._run(self._core.cached(texts, kind))
+
+    async def queue_state(self, task: TaskName) -> QueueState:
+        """Like `Producer.queue_state`."""
+        return await self._read_state(self._core.queues[task])
+
+    async def queue_states(self) -> list[QueueState]:
+        """Like `Producer.queue_states`."""
+        with redis_errors():
+            pools: Any = await self._client.hgetall(pools_key(self.settings.namespace))
+        return [await self._read_state(queue) for queue in self._core.known_queues(pools)]
+
+    async def close(self) -> None:
+        """Like `Producer.close`."""
+        await self._listener.close()
+        with suppress(HeadraceError):  # statistics are not worth an error at the end
+            await self._send_counters()
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, flow: Flow[Result]) -> Result:
+        steps = Steps(flow)
+        async for _ in self._drive(steps, ()):
+            pass
+        return steps.result
+
+    async def _drive(self, steps: Steps[Any], texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[Any]:
+        mailbox = TaskMailbox()
+        source = aiter(texts) if isinstance(texts, AsyncIterable) else iter(texts)
+        try:
+            while (effect := steps.effect) is not None:
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    steps.send(None)
+                elif isinstance(effect, Pull):
+                    steps.send(await _pull(source, effect.count))
+                else:
+                    try:
+                        answer = await self._perform(effect, mailbox)
+                    except HeadraceError as error:
+                        steps.throw(error)
+                    else:
+                        steps.send(answer)
+        finally:
+            self._listener.unwatch(mailbox)
+
+    async def _perform(self, effect: Effect, mailbox: TaskMailbox) -> Any:
+        match effect:
+            case Lookup(keys):
+                return await self._look_up(keys)
+            case Exists(keys):
+                return await self._exist(keys)
+            case Enqueue(digests, make_call):
+                await self._listener.watch(mailbox, digests)
+                return await self._run_script(make_call(self._listener.channel))
+            case Wait(timeout_s):
+                return await mailbox.wait(timeout_s)
+            case Count(queue, hits, misses):
+                return self._counters.add(queue, hits, misses)
+            case Inspect(queue):
+                return await self._read_state(queue)
+        raise AssertionError(f"no such effect: {effect}")
+
+    async def _look_up(self, keys: tuple[str, ...]) -> Any:
+        with redis_errors():
+            due = self._counters.take_due()
+            if not due:
+                return await self._client.mget(keys)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.mget(keys)
+                self._counters.write(pipeline, due)
+                return (await pipeline.execute())[0]
+
+    async def _exist(self, keys: tuple[str, ...]) -> Any:
+        with redis_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.exists(key)
+                return await pipeline.execute()
+
+    async def _run_script(self, call: ScriptCall) -> Any:
+        with redis_errors():
+            try:
+                return await self._client.execute_command(*call.command)
+            except NoScriptError:
+                await self._client.script_load(call.script.source)
+                return await self._client.execute_command(*call.command)
+
+    async def _read_state(self, queue: QueueKeys) -> QueueState:
+        with redis_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                state.ask(pipeline, queue)
+                return state.parse(queue, await pipeline.execute(raise_on_error=False))
+
+    async def _send_counters(self) -> None:
+        due = self._counters.take_due(force=True)
+        if due:
+            with redis_errors():
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    self._counters.write(pipeline, due)
+                    await pipeline.execute()
+
+
+async def _pull(texts: Iterator[str] | AsyncIterator[str], count: int) -> list[str]:
+    if isinstance(texts, Iterator):
+        return list(islice(texts, count))
+    pulled: list[str] = []
+    while len(pulled) < count:
+        try:
+            pulled.append(await anext(texts))
+        except StopAsyncIteration:
+            break
+    return pulled

@@ -1,0 +1,86 @@
+"""One background task that hears which rows are ready, and the mailbox on which a call waits for it."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from producer.hints import Switchboard
+
+logger = logging.getLogger("headrace.producer")
+
+_POLL_S = 30.0
+_BACKOFF_S = 0.5
+_STARTUP_S = 2.0
+
+
+class TaskMailbox:
+    """The hints for one call. Only that call's task waits on it."""
+
+    def __init__(self) -> None:
+        self._hinted: set[bytes] = set()
+        self._arrived = asyncio.Event()
+
+    def deliver(self, digest: bytes) -> None:
+        self._hinted.add(digest)
+        self._arrived.set()
+
+    async def wait(self, timeout_s: float) -> set[bytes]:
+        """Return the digests hinted since the last call, waiting for the first at most `timeout_s`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), timeout_s)
+        self._arrived.clear()
+        hinted, self._hinted = self._hinted, set()
+        return hinted
+
+
+class AsyncListener:
+    """Subscribes to this client's hint channel when first needed; lives in the event loop that first used it."""
+
+    def __init__(self, client: redis.asyncio.Redis, channel: str) -> None:
+        self.channel = channel
+        self._client = client
+        self._switchboard = Switchboard()
+        self._task: asyncio.Task[None] | None = None
+        self._subscribed = asyncio.Event()
+
+    async def watch(self, mailbox: TaskMailbox, digests: Iterable[bytes]) -> None:
+        """Deliver hints for these rows to the mailbox from now on; starts the task at the first call."""
+        self._switchboard.watch(mailbox, digests)
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen(), name="headrace-listener")
+            # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._subscribed.wait(), _STARTUP_S)
+
+    def unwatch(self, mailbox: TaskMailbox) -> None:
+        """End the delivery to a mailbox."""
+        self._switchboard.unwatch(mailbox)
+
+    async def close(self) -> None:
+        """Stop the task and wait for its end."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._hear()
+            except (RedisError, OSError) as error:
+                logger.warning("hints are interrupted, results are looked for at intervals: %s", error)
+                await asyncio.sleep(_BACKOFF_S)
+
+    async def _hear(self) -> None:
+        async with self._client.pubsub() as pubsub:
+            await pubsub.subscribe(self.channel)
+            while True:
+                message = await pubsub.get_message(timeout=_POLL_S)
+                if message is not None and message["type"] == "subscribe":
+                    self._subscribed.set()
+                elif message is not None and message["type"] == "message":
+                    self._switchboard.deliver(message["data"])

@@ -1,0 +1,217 @@
+"""The sync client: performs the core's effects on Redis, and nothing else."""
+
+import os
+import secrets
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+from redis.exceptions import NoScriptError
+
+from producer import state
+from producer.connection import connect, redis_errors
+from producer.core import DEFAULT_WINDOW, Core
+from producer.counters import Counters
+from producer.errors import HeadraceError
+from producer.flight import Count, Effect, Emit, Enqueue, Exists, Flow, Inspect, Lookup, Pull, Result, Steps, Wait
+from producer.listener import Listener, ThreadMailbox
+from producer.results import EmbedResult, RerankResult, Vector
+from producer.settings import ProducerSettings, load
+from producer.state import QueueState
+from producer.wire.keys import QueueKeys, hint_channel, pools_key
+from producer.wire.models import TaskName
+from producer.wire.scripts import ScriptCall
+
+
+class Producer:
+    """Asks for vectors and rankings. One per process is enough: it may be used from many threads.
+
+    It connects at the first call, starts one listening thread when a result must be waited for, and may be made
+    before a fork (gunicorn, uvicorn): every child gets its own connections and thread. Close it, or use `with`.
+
+    Every call can raise `InvalidRequest`, `RedisUnavailable`, `QueueFull`, `ResultTimeout` and `RowFailed`
+    (`producer.errors`).
+    """
+
+    def __init__(self, settings: ProducerSettings) -> None:
+        self.settings = settings
+        self._core = Core(settings)
+        self._client = connect(settings.redis_url, timeout_s=settings.timeout_s)
+        self._start_process()
+        # A child of fork has none of its parent's threads, and must not hear its hints.
+        restart = weakref.WeakMethod(self._start_process)
+        os.register_at_fork(after_in_child=lambda: (method := restart()) and method())
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Any) -> Self:
+        """Make a producer for the Redis at `url`; keywords are the fields of `ProducerSettings`.
+
+        Raises:
+            ConfigurationError: the URL, a model's name or a value cannot work.
+        """
+        return cls(ProducerSettings(redis_url=url, **settings))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Make a producer from the environment variables of the settings table."""
+        return cls(load(ProducerSettings, os.environ if environ is None else environ))
+
+    def embed(self, text: str, kind: str = "query", *, timeout_s: float | None = None) -> Vector:
+        """Embed one text ("query" or "passage"): float32, shape (dimension,)."""
+        return self._run(self._core.embed([text], kind, timeout_s)).vector(0)
+
+    def embed_many(self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None) -> Vector:
+        """Embed texts at once: float32, shape (n, dimension), in order; duplicates are computed once."""
+        return self._run(self._core.embed(texts, kind, timeout_s)).embeddings
+
+    def embed_result(
+        self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None
+    ) -> EmbedResult:
+        """Like `embed_many`, and say which vectors came from the cache and how long it took."""
+        return self._run(self._core.embed(texts, kind, timeout_s))
+
+    def iter_embed(
+        self,
+        texts: Iterable[str],
+        kind: str = "passage",
+        *,
+        window: int = DEFAULT_WINDOW,
+        timeout_s: float | None = None,
+    ) -> Iterator[Vector]:
+        """Embed any number of texts on the bulk lane, in order, holding `window` of them in memory.
+
+        `timeout_s` is the longest wait without any progress (default: `bulk_timeout_s`). Each vector is float32,
+        shape (dimension,).
+        """
+        return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), iter(texts))
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None = None,
+        *,
+        fallback_scores: Sequence[float] | None = None,
+        timeout_s: float | None = None,
+    ) -> RerankResult:
+        """Rank up to 1,000 documents by relevance to the query, best first, cut to `top_n`.
+
+        With `fallback_scores` (one for each document, such as the vector search's), a failed or late rerank
+        returns that order with `fallback_used=True` instead of raising.
+        """
+        return self._run(self._core.rerank(query, documents, top_n, fallback_scores, timeout_s))
+
+    def cached(self, texts: Sequence[str], kind: str = "passage") -> list[bool]:
+        """Tell which texts have their vector in the cache, without fetching or computing any."""
+        return self._run(self._core.cached(texts, kind))
+
+    def queue_state(self, task: TaskName) -> QueueState:
+        """Read how the queue of the task stands: lanes, workers, counters, model card."""
+        return self._read_state(self._core.queues[task])
+
+    def queue_states(self) -> list[QueueState]:
+        """Read the state of every queue that a pool has served here, and of this producer's own two."""
+        with redis_errors():
+            pools: Any = self._client.hgetall(pools_key(self.settings.namespace))
+        return [self._read_state(queue) for queue in self._core.known_queues(pools)]
+
+    def close(self) -> None:
+        """Stop the listener, send what is counted, and close the connections. The producer cannot be used again."""
+        self._listener.close()
+        with suppress(HeadraceError):  # statistics are not worth an error at the end
+            self._send_counters()
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start_process(self) -> None:
+        self._counters = Counters(self._core.clock)
+        channel = hint_channel(secrets.token_hex(8), self.settings.namespace)
+        self._listener = Listener(self._client, channel)
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        steps = Steps(flow)
+        for _ in self._drive(steps, iter(())):
+            pass
+        return steps.result
+
+    def _drive(self, steps: Steps[Any], texts: Iterator[str]) -> Iterator[Any]:
+        mailbox = ThreadMailbox()
+        try:
+            while (effect := steps.effect) is not None:
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    steps.send(None)
+                elif isinstance(effect, Pull):
+                    steps.send(list(islice(texts, effect.count)))
+                else:
+                    try:
+                        answer = self._perform(effect, mailbox)
+                    except HeadraceError as error:
+                        steps.throw(error)
+                    else:
+                        steps.send(answer)
+        finally:
+            self._listener.unwatch(mailbox)
+
+    def _perform(self, effect: Effect, mailbox: ThreadMailbox) -> Any:
+        match effect:
+            case Lookup(keys):
+                return self._look_up(keys)
+            case Exists(keys):
+                return self._exist(keys)
+            case Enqueue(digests, make_call):
+                self._listener.watch(mailbox, digests)
+                return self._run_script(make_call(self._listener.channel))
+            case Wait(timeout_s):
+                return mailbox.wait(timeout_s)
+            case Count(queue, hits, misses):
+                return self._counters.add(queue, hits, misses)
+            case Inspect(queue):
+                return self._read_state(queue)
+        raise AssertionError(f"no such effect: {effect}")
+
+    def _look_up(self, keys: tuple[str, ...]) -> Any:
+        with redis_errors():
+            due = self._counters.take_due()
+            if not due:
+                return self._client.mget(keys)
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.mget(keys)
+                self._counters.write(pipeline, due)
+                return pipeline.execute()[0]
+
+    def _exist(self, keys: tuple[str, ...]) -> Any:
+        with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.exists(key)
+            return pipeline.execute()
+
+    def _run_script(self, call: ScriptCall) -> Any:
+        with redis_errors():
+            try:
+                return self._client.execute_command(*call.command)
+            except NoScriptError:
+                self._client.script_load(call.script.source)
+                return self._client.execute_command(*call.command)
+
+    def _read_state(self, queue: QueueKeys) -> QueueState:
+        with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
+            state.ask(pipeline, queue)
+            return state.parse(queue, pipeline.execute(raise_on_error=False))
+
+    def _send_counters(self) -> None:
+        due = self._counters.take_due(force=True)
+        if due:
+            with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
+                self._counters.write(pipeline, due)
+                pipeline.execute()

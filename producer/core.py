@@ -1,0 +1,197 @@
+"""The sans-IO core that both clients share: from checked arguments to results, as flows of effects."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from producer import requests
+from producer.errors import (
+    HeadraceError,
+    InvalidRequest,
+    MalformedMessage,
+    RedisUnavailable,
+    ResultTimeout,
+    RowFailed,
+)
+from producer.flight import Emit, Exists, Flight, Flow, Inspect, Pull
+from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
+from producer.settings import ProducerSettings
+from producer.wire.codec import decode_vector
+from producer.wire.keys import Lane, QueueKeys
+from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
+from producer.wire.models import TASKS, TaskName, resolve
+
+DEFAULT_WINDOW = 512
+"""Rows that `iter_embed` keeps in flight."""
+
+
+class Core:
+    """Both clients' logic. Each flow is a generator of effects that a client performs."""
+
+    def __init__(self, settings: ProducerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.queues: dict[TaskName, QueueKeys] = {
+            "embed": QueueKeys.of(resolve("embed", settings.embed_model), settings.namespace),
+            "rerank": QueueKeys.of(resolve("rerank", settings.rerank_model), settings.namespace),
+        }
+
+    def embed(self, texts: Sequence[str], kind: str, timeout_s: float | None) -> Flow[EmbedResult]:
+        """Embed texts on the interactive lane; order kept, duplicates sent once."""
+        started = self.clock()
+        timeout_s = self._timeout(timeout_s)
+        rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
+        flight = self._flight("embed", Lane.INTERACTIVE)
+        yield from self._collect(flight, rows, timeout_s)
+        vectors = [_vector(flight.replies[row.digest]) for row in rows]
+        return EmbedResult(
+            embeddings=_stack(vectors),
+            cached=tuple(row.digest in flight.cached for row in rows),
+            model=self.settings.embed_model,
+            latency_ms=(self.clock() - started) * 1000,
+        )
+
+    def cached(self, texts: Sequence[str], kind: str) -> Flow[list[bool]]:
+        """Tell which texts have their vector in the cache, without fetching or computing any."""
+        rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
+        found = yield Exists(tuple(self.queues["embed"].reply(row.digest) for row in rows))
+        return [bool(there) for there in found]
+
+    def iter_embed(self, kind: str, window: int, timeout_s: float | None) -> Flow[None]:
+        """Embed any number of texts on the bulk lane, `window` rows in flight; emits vectors in order."""
+        timeout_s = self.settings.bulk_timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
+        checked_kind = requests.text_kind(kind)
+        if window < 1:
+            raise InvalidRequest(f"window must be 1 or more, not {window}")
+        flight = self._flight("embed", Lane.BULK)
+        order: deque[bytes] = deque()
+        uses: dict[bytes, int] = {}
+        taken, exhausted = 0, False
+        while order or not exhausted:
+            # Refill in halves: few large look-ups cost less than one look-up for each row that came back.
+            if not exhausted and len(order) <= window // 2:
+                texts = yield Pull(window - len(order))
+                exhausted = len(texts) < window - len(order)
+                rows = requests.text_rows(texts, checked_kind, self.settings.max_text_bytes, first=taken)
+                taken += len(rows)
+                order.extend(row.digest for row in rows)
+                for row in rows:
+                    uses[row.digest] = uses.get(row.digest, 0) + 1
+                yield from flight.start(rows, timeout_s)
+            while order and order[0] in flight.replies:
+                digest = order.popleft()
+                yield Emit(_vector(flight.replies[digest]))
+                flight.progressed_at = self.clock()  # the time a slow consumer takes is not the queue's
+                uses[digest] -= 1
+                if not uses[digest]:
+                    del uses[digest]
+                    flight.forget(digest)
+            if order and (exhausted or len(order) > window // 2):
+                yield from self._await_more(flight, flight.progressed_at + timeout_s, timeout_s)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None,
+        fallback_scores: Sequence[float] | None,
+        timeout_s: float | None,
+    ) -> Flow[RerankResult]:
+        """Score the pairs that are not cached, sort, cut; with `fallback_scores`, a failure keeps that order."""
+        started = self.clock()
+        timeout_s = self._timeout(timeout_s)
+        requests.check_top_n(top_n)
+        requests.check_fallback(fallback_scores, documents)
+        rows = requests.pair_rows(query, documents, self.settings.max_text_bytes)
+        flight = self._flight("rerank", Lane.INTERACTIVE)
+        reason = None
+        try:
+            yield from self._collect(flight, rows, timeout_s)
+            scores = [_score(flight.replies[row.digest]) for row in rows]
+        except HeadraceError as error:
+            if fallback_scores is None:
+                raise
+            reason = f"{error.code}: {error}"
+            scores = [float(score) for score in fallback_scores]
+        order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+        return RerankResult(
+            results=tuple(
+                RankedDocument(index=index, score=scores[index], document=documents[index]) for index in order[:top_n]
+            ),
+            model=self.settings.rerank_model,
+            latency_ms=(self.clock() - started) * 1000,
+            fallback_used=reason is not None,
+            fallback_reason=reason,
+            cached_pairs=len(flight.cached),
+        )
+
+    def known_queues(self, pools: Mapping[bytes, bytes]) -> list[QueueKeys]:
+        """The queues of the registered pools ("task:tag" to model) and this producer's own, each once, in order."""
+        names = {tuple(name.decode().split(":", 1)) for name in pools}
+        names |= {(queue.task, queue.tag) for queue in self.queues.values()}
+        return [
+            QueueKeys(task=task, tag=tag, namespace=self.settings.namespace)
+            for task in TASKS
+            for name_task, tag in sorted(names)
+            if name_task == task
+        ]
+
+    def _timeout(self, timeout_s: float | None) -> float:
+        return self.settings.timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
+
+    def _flight(self, task: TaskName, lane: Lane) -> Flight:
+        return Flight(queue=self.queues[task], lane=lane, lane_limit=self.settings.lane_limit, clock=self.clock)
+
+    def _collect(self, flight: Flight, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
+        deadline = self.clock() + timeout_s
+        yield from flight.start(rows, timeout_s)
+        while flight.pending:
+            yield from self._await_more(flight, deadline, timeout_s)
+
+    def _await_more(self, flight: Flight, deadline: float, timeout_s: float) -> Flow[None]:
+        left_s = deadline - self.clock()
+        if left_s <= 0:
+            raise (yield from self._late(flight, timeout_s))
+        yield from flight.advance(left_s)
+
+    def _late(self, flight: Flight, timeout_s: float) -> Flow[HeadraceError]:
+        """Build the error of a call whose time is over, with the state of its queue."""
+        lead = f"no result within {timeout_s:g} s for {len(flight.pending)} rows"
+        try:
+            state = yield Inspect(flight.queue)
+        except RedisUnavailable as error:
+            return ResultTimeout(f"{lead}; the queue cannot be inspected: {error}")
+        model = self.settings.embed_model if flight.queue.task == "embed" else self.settings.rerank_model
+        hint = ""
+        if not any(worker.healthy for worker in state.workers):
+            hint = f"; start a pool with: headrace worker {flight.queue.task} --model {model}"
+        return ResultTimeout(f"{lead}: {state.describe(flight.lane)}{hint}")
+
+
+def _vector(reply: Reply) -> Vector:
+    if isinstance(reply, EmbeddingReply):
+        return decode_vector(reply)
+    raise _failure(reply)
+
+
+def _score(reply: Reply) -> float:
+    if isinstance(reply, ScoreReply):
+        return reply.score
+    raise _failure(reply)
+
+
+def _failure(reply: Reply) -> HeadraceError:
+    if isinstance(reply, FailureReply):
+        return RowFailed(f"a worker could not compute the row: {reply.message}", code=reply.code)
+    return MalformedMessage("the reply key holds a result of another task")
+
+
+def _stack(vectors: Sequence[Vector]) -> Vector:
+    """Stack vectors into shape (n, dimension); no vectors give shape (0, 0)."""
+    if not vectors:
+        return np.empty((0, 0), dtype=np.float32)
+    if len({vector.shape for vector in vectors}) > 1:
+        raise MalformedMessage("replies of different dimensions under one tag")
+    return np.stack(vectors)

@@ -1,0 +1,91 @@
+"""One background thread that hears which rows are ready, and the mailbox on which a call waits for it."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+
+import redis
+from redis.exceptions import RedisError
+
+from producer.hints import Switchboard
+
+logger = logging.getLogger("headrace.producer")
+
+_POLL_S = 1.0
+_BACKOFF_S = 0.5
+_STARTUP_S = 2.0
+
+
+class ThreadMailbox:
+    """The hints for one call. Only that call's thread waits on it."""
+
+    def __init__(self) -> None:
+        self._hinted: set[bytes] = set()
+        self._arrived = threading.Condition()
+
+    def deliver(self, digest: bytes) -> None:
+        with self._arrived:
+            self._hinted.add(digest)
+            self._arrived.notify()
+
+    def wait(self, timeout_s: float) -> set[bytes]:
+        """Return the digests hinted since the last call, waiting for the first at most `timeout_s`."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: bool(self._hinted), timeout_s)
+            hinted, self._hinted = self._hinted, set()
+            return hinted
+
+
+class Listener:
+    """Subscribes to this process's hint channel when first needed. Safe to use from many threads."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self.channel = channel
+        self._client = client
+        self._switchboard = Switchboard()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._subscribed = threading.Event()
+        self._stopping = threading.Event()
+
+    def watch(self, mailbox: ThreadMailbox, digests: Iterable[bytes]) -> None:
+        """Deliver hints for these rows to the mailbox from now on; starts the thread at the first call."""
+        self._switchboard.watch(mailbox, digests)
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._listen, name="headrace-listener", daemon=True)
+                self._thread.start()
+                # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
+                self._subscribed.wait(_STARTUP_S)
+
+    def unwatch(self, mailbox: ThreadMailbox) -> None:
+        """End the delivery to a mailbox."""
+        self._switchboard.unwatch(mailbox)
+
+    def close(self) -> None:
+        """Stop the thread and wait for its end."""
+        self._stopping.set()
+        if self._thread is not None:
+            with suppress(RedisError, OSError):
+                self._client.publish(self.channel, b"")  # wakes the thread now instead of at its next poll
+            self._thread.join(timeout=2 * _POLL_S)
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._hear()
+            except (RedisError, OSError, ValueError) as error:
+                if not self._stopping.is_set():
+                    logger.warning("hints are interrupted, results are looked for at intervals: %s", error)
+                    self._stopping.wait(_BACKOFF_S)
+
+    def _hear(self) -> None:
+        with self._client.pubsub() as pubsub:
+            pubsub.subscribe(self.channel)
+            while not self._stopping.is_set():
+                message = pubsub.get_message(timeout=_POLL_S)
+                if message is not None and message["type"] == "subscribe":
+                    self._subscribed.set()
+                elif message is not None and message["type"] == "message":
+                    self._switchboard.deliver(message["data"])

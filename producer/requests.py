@@ -1,0 +1,100 @@
+"""Checks and cleans what callers pass: texts, kinds, documents, scores. Pure functions; the first error wins."""
+
+import math
+from collections.abc import Sequence
+
+from producer.errors import InvalidRequest, InvalidText
+from producer.wire.keys import Kind, normalise
+from producer.wire.messages import Row
+
+MAX_DOCUMENTS = 1000
+
+
+def clean_text(text: object, max_bytes: int, *, what: str = "text") -> str:
+    """Return the text as it will travel.
+
+    Raises:
+        InvalidText: not a string, empty or blank, not encodable (lone surrogates), or too long.
+    """
+    if not isinstance(text, str):
+        raise InvalidText(f"{what} must be a string, not {type(text).__name__}", code="not_text")
+    cleaned = normalise(text)
+    if not cleaned:
+        raise InvalidText(f"{what} is empty: pass at least one character that is not white space", code="empty_text")
+    try:
+        size = len(cleaned.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidText(
+            f"{what} holds a lone surrogate at character {error.start}: decode its bytes as UTF-8 first",
+            code="not_unicode",
+        ) from None
+    if size > max_bytes:
+        raise InvalidText(
+            f"{what} is {size} bytes long, the limit is {max_bytes}: shorten it or raise HEADRACE_MAX_TEXT_BYTES",
+            code="text_too_long",
+        )
+    return cleaned
+
+
+def text_rows(texts: Sequence[str], kind: str, max_bytes: int, *, first: int = 0) -> list[Row]:
+    """Make the rows of embed requests; errors name the text by its position, counted from `first`."""
+    checked = text_kind(kind)
+    if isinstance(texts, str | bytes):
+        raise InvalidRequest("texts must be a list of strings, not one string: use embed() for a single text")
+    return [
+        Row(kind=checked, text=clean_text(text, max_bytes, what=f"text {position}"))
+        for position, text in enumerate(texts, first)
+    ]
+
+
+def text_kind(kind: str) -> Kind:
+    """Read the kind of a text: "query" or "passage"."""
+    if kind not in (Kind.QUERY, Kind.PASSAGE):
+        raise InvalidRequest(f"kind must be 'query' or 'passage', not {kind!r}", code="unknown_kind")
+    return Kind(kind)
+
+
+def pair_rows(query: str, documents: Sequence[str], max_bytes: int) -> list[Row]:
+    """Make the rows of a rerank request, one for each document, in order."""
+    if isinstance(documents, str | bytes):
+        raise InvalidRequest("documents must be a list of strings, not one string")
+    if len(documents) > MAX_DOCUMENTS:
+        raise InvalidRequest(
+            f"{len(documents)} documents are too many for one rerank, the limit is {MAX_DOCUMENTS}",
+            code="too_many_documents",
+        )
+    cleaned_query = clean_text(query, max_bytes, what="query")
+    return [
+        Row(
+            kind=Kind.PAIR,
+            query=cleaned_query,
+            text=clean_text(document, max_bytes, what=f"document {position}"),
+        )
+        for position, document in enumerate(documents)
+    ]
+
+
+def check_top_n(top_n: int | None) -> None:
+    """Refuse a cut that would return nothing."""
+    if top_n is not None and (type(top_n) is not int or top_n < 1):
+        raise InvalidRequest(f"top_n must be a whole number of 1 or more, not {top_n!r}", code="bad_top_n")
+
+
+def check_fallback(scores: Sequence[float] | None, documents: Sequence[str]) -> None:
+    """Refuse fallback scores that do not fit the documents."""
+    if scores is None:
+        return
+    if len(scores) != len(documents):
+        raise InvalidRequest(
+            f"fallback_scores has {len(scores)} scores for {len(documents)} documents",
+            code="bad_fallback_scores",
+        )
+    if not all(math.isfinite(score) for score in scores):
+        raise InvalidRequest("fallback_scores must be finite numbers", code="bad_fallback_scores")
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Refuse a timeout that is not a positive number of seconds."""
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
+        raise InvalidRequest(f"timeout_s must be a positive number of seconds, not {timeout_s!r}", code="bad_timeout")
+    return float(timeout_s)

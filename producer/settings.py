@@ -1,0 +1,90 @@
+"""Settings: frozen dataclasses whose fields know their environment variable, so that one table serves all.
+
+Flag beats environment beats default. Nothing here reads the environment by itself: `load` is given it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from producer.errors import ConfigurationError
+from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL
+
+Settings = TypeVar("Settings")
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def setting(default: Any, env: str, help_text: str, *, minimum: float | None = None) -> Any:
+    """A dataclass field with its environment variable, its help line and the least value it takes."""
+    return dataclasses.field(default=default, metadata={"env": env, "help": help_text, "minimum": minimum})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProducerSettings:
+    """What a producer is told: where Redis is, which models, how long and how large."""
+
+    redis_url: str = setting("redis://localhost:6379/0", "REDIS_URL", "Redis to use (redis://, rediss://, unix://).")
+    embed_model: str = setting(DEFAULT_EMBED_MODEL, "HEADRACE_EMBED_MODEL", "Model of the embed pool.")
+    rerank_model: str = setting(DEFAULT_RERANK_MODEL, "HEADRACE_RERANK_MODEL", "Model of the rerank pool.")
+    namespace: str = setting("", "HEADRACE_NAMESPACE", "Prefix of every key, to share one Redis.")
+    timeout_s: float = setting(30.0, "HEADRACE_TIMEOUT_S", "Longest wait for a result, in seconds.", minimum=0.001)
+    bulk_timeout_s: float = setting(
+        600.0,
+        "HEADRACE_BULK_TIMEOUT_S",
+        "Longest wait without progress in bulk work, in seconds.",
+        minimum=0.001,
+    )
+    max_text_bytes: int = setting(
+        65536, "HEADRACE_MAX_TEXT_BYTES", "Longest text accepted, in bytes of UTF-8.", minimum=1
+    )
+    lane_limit: int = setting(100_000, "HEADRACE_LANE_LIMIT", "Most jobs that may wait on one lane.", minimum=1)
+
+    def __post_init__(self) -> None:
+        check_minimums(self)
+        check_namespace(self.namespace)
+
+
+def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Settings:
+    """Build settings from flags (those that are not None), then the environment, then the defaults.
+
+    Raises:
+        ConfigurationError: a value cannot be read as its type, or is out of range.
+    """
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        flag, text = flags.get(field.name), environ.get(field.metadata["env"], "")
+        if flag is not None:
+            values[field.name] = flag
+        elif text != "":
+            values[field.name] = _parse(field.metadata["env"], text, type(field.default))
+    return cls(**values)
+
+
+def check_minimums(settings: Any) -> None:
+    """Refuse a number below what its field takes (or one that is not a number: a NaN compares false)."""
+    for field in dataclasses.fields(settings):
+        minimum, value = field.metadata["minimum"], getattr(settings, field.name)
+        if minimum is not None and not value >= minimum:
+            raise ConfigurationError(f"{field.metadata['env']} must be at least {minimum:g}, not {value:g}")
+
+
+def check_namespace(namespace: str) -> None:
+    """Refuse a namespace that would break the hash tags or the key patterns."""
+    if not all(character.isalnum() or character in "-_.:" for character in namespace):
+        raise ConfigurationError(
+            f"HEADRACE_NAMESPACE {namespace!r} may hold letters, digits and '-', '_', '.', ':' only"
+        )
+
+
+def _parse(env: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in _TRUE | _FALSE:
+            raise ConfigurationError(f"{env} must be true or false, not {text!r}")
+        return text.lower() in _TRUE
+    try:
+        return kind(text)
+    except ValueError:
+        noun = "a whole number" if kind is int else "a number"
+        raise ConfigurationError(f"{env} must be {noun}, not {text!r}") from None

@@ -1,0 +1,117 @@
+"""The state of a queue as an operator sees it: which commands read it, and what their replies mean. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from producer.errors import MalformedMessage
+from producer.wire.codec import Message, decode_message
+from producer.wire.keys import GROUP, Lane, QueueKeys
+from producer.wire.messages import Heartbeat, ModelCard
+
+ALIVE_MS = 10_000
+"""A worker whose last beat is older than this does not count as alive (it beats every 2 seconds)."""
+
+STALLED_MS = 120_000
+"""A worker whose engine has not come round for this long has stalled, however well it beats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneState:
+    """One lane: jobs nobody has read, jobs that workers hold, and the age of the oldest of either."""
+
+    waiting: int
+    in_flight: int
+    oldest_age_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerState:
+    """One worker process by its last heartbeat."""
+
+    name: str
+    heartbeat: Heartbeat
+    alive: bool
+    progress_age_ms: int
+
+    @property
+    def healthy(self) -> bool:
+        """Alive, with its model loaded, and its engine coming round."""
+        return self.alive and self.heartbeat.model_loaded and self.progress_age_ms < STALLED_MS
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueState:
+    """One queue: its lanes, dead letters, workers, counters, and the model card if a pool has run lately."""
+
+    task: str
+    tag: str
+    lanes: dict[Lane, LaneState]
+    dead: int
+    workers: tuple[WorkerState, ...]
+    counters: dict[str, int]
+    card: ModelCard | None
+
+    def describe(self, lane: Lane) -> str:
+        """Say in one line how the lane stands, for the text of an error."""
+        state = self.lanes[lane]
+        healthy = sum(worker.healthy for worker in self.workers)
+        return (
+            f"lane {lane} of {self.task}:{self.tag} has {state.waiting} jobs waiting and {state.in_flight} in flight, "
+            f"{healthy} workers healthy"
+        )
+
+
+def ask(pipeline: Any, queue: QueueKeys) -> None:
+    """Put the commands that read a queue's state on a pipeline, sync or async; any of them may fail by itself."""
+    pipeline.time()
+    for lane in Lane:
+        pipeline.xlen(queue.lane(lane))
+        pipeline.xpending(queue.lane(lane), GROUP)
+        pipeline.xrange(queue.lane(lane), count=1)
+    pipeline.xlen(queue.dead)
+    pipeline.hgetall(queue.workers)
+    pipeline.hgetall(queue.stats)
+    pipeline.get(queue.card)
+
+
+def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
+    """Read the replies to `ask`; one that is an error (no such group yet) counts as empty."""
+    answers: list[Any] = [None if isinstance(reply, Exception) else reply for reply in replies]
+    (seconds, microseconds), lanes, (dead, workers, stats, card) = answers[0], answers[1:-4], answers[-4:]
+    now_ms = seconds * 1000 + microseconds // 1000
+    beats = ((name.decode(), _decode(Heartbeat, data)) for name, data in sorted((workers or {}).items()))
+    return QueueState(
+        task=queue.task,
+        tag=queue.tag,
+        lanes={lane: _lane(*lanes[3 * n : 3 * n + 3], now_ms=now_ms) for n, lane in enumerate(Lane)},
+        dead=dead or 0,
+        workers=tuple(_worker(name, beat, now_ms) for name, beat in beats if beat is not None),
+        counters={name.decode(): int(value) for name, value in (stats or {}).items()},
+        card=_decode(ModelCard, card),
+    )
+
+
+def _lane(length: int | None, pending: Any, oldest: Any, *, now_ms: int) -> LaneState:
+    in_flight = pending["pending"] if pending else 0
+    return LaneState(
+        waiting=max(0, (length or 0) - in_flight),
+        in_flight=in_flight,
+        oldest_age_ms=max(0, now_ms - int(oldest[0][0].split(b"-")[0])) if oldest else 0,
+    )
+
+
+def _worker(name: str, beat: Heartbeat, now_ms: int) -> WorkerState:
+    return WorkerState(
+        name=name,
+        heartbeat=beat,
+        alive=now_ms - beat.beat_at_ms < ALIVE_MS,
+        progress_age_ms=max(0, now_ms - beat.progressed_at_ms),
+    )
+
+
+def _decode(cls: type[Message], data: bytes | None) -> Message | None:
+    try:
+        return None if data is None else decode_message(cls, data)
+    except MalformedMessage:
+        return None

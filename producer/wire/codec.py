@@ -1,0 +1,189 @@
+"""Encodes and decodes every message: msgpack maps with a version, checked field by field, no extension types."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import msgpack
+import numpy as np
+
+from producer.errors import MalformedMessage, UnsupportedVersion
+from producer.wire.keys import Kind
+from producer.wire.messages import (
+    EmbeddingReply,
+    FailureReply,
+    Heartbeat,
+    Job,
+    JobHeader,
+    ModelCard,
+    Reply,
+    Row,
+    ScoreReply,
+)
+
+VERSION = 1
+HEADER_FIELD = b"job"
+"""Stream field of the header; the rows are fields named 0, 1, 2, … and hold their text as UTF-8."""
+
+MAX_ROWS_PER_JOB = 100
+MAX_BUDGET_MS = 24 * 3600 * 1000
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_MAX_FIELDS = 32
+
+Message = TypeVar("Message", ModelCard, Heartbeat)
+
+
+def encode_header(header: JobHeader) -> bytes:
+    """Encode what the rows of a job share; the script adds the rows as stream fields of their own."""
+    body: dict[str, Any] = {"kind": header.kind.value, "budget_ms": header.budget_ms}
+    if header.query is not None:
+        body["query"] = header.query
+    return _pack(body)
+
+
+def decode_job(entry: Mapping[bytes, bytes]) -> Job:
+    """Decode one stream entry.
+
+    Raises:
+        UnsupportedVersion: the header is of another protocol version.
+        MalformedMessage: anything else that is not a job of this protocol.
+    """
+    header = _decode_header(entry.get(HEADER_FIELD))
+    count = len(entry) - 1
+    if not 1 <= count <= MAX_ROWS_PER_JOB:
+        raise MalformedMessage(f"a job holds 1 to {MAX_ROWS_PER_JOB} rows, not {count}")
+    rows = []
+    for index in range(count):
+        text = entry.get(b"%d" % index)
+        if text is None:
+            raise MalformedMessage(f"unknown stream fields: row {index} of {count} is missing")
+        rows.append(Row(kind=header.kind, text=_utf8(text), query=header.query))
+    return Job(header=header, rows=tuple(rows))
+
+
+def _decode_header(data: bytes | None) -> JobHeader:
+    if data is None:
+        raise MalformedMessage("the entry has no job header")
+    body = _unpack(data)
+    _expect(body, required={"kind", "budget_ms"}, optional={"query"})
+    kind, budget_ms, query = body["kind"], body["budget_ms"], body.get("query")
+    if not isinstance(kind, str) or kind not in set(Kind):
+        raise MalformedMessage("the job is of an unknown kind")
+    if type(budget_ms) is not int or not 0 < budget_ms <= MAX_BUDGET_MS:
+        raise MalformedMessage(f"budget_ms is not a whole number between 1 and {MAX_BUDGET_MS}")
+    if (kind == Kind.PAIR) != isinstance(query, str):
+        raise MalformedMessage("a query is for jobs of kind 'pair', and only for them")
+    return JobHeader(kind=Kind(kind), budget_ms=budget_ms, query=query)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Encode the value of a reply key."""
+    if isinstance(reply, EmbeddingReply):
+        return _pack({"vector": reply.vector})
+    if isinstance(reply, ScoreReply):
+        return _pack({"score": reply.score})
+    return _pack({"error": reply.code, "message": reply.message, "failed_at_ms": reply.failed_at_ms})
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Decode the value of a reply key.
+
+    Raises:
+        MalformedMessage: it is not a reply of this protocol version.
+    """
+    body = _unpack(data)
+    if "vector" in body:
+        _expect(body, required={"vector"})
+        vector = body["vector"]
+        if not isinstance(vector, bytes) or not vector or len(vector) % 4:
+            raise MalformedMessage("the vector is not a row of float32")
+        return EmbeddingReply(vector=vector)
+    if "score" in body:
+        _expect(body, required={"score"})
+        if not isinstance(body["score"], float):
+            raise MalformedMessage("the score is not a number")
+        return ScoreReply(score=body["score"])
+    _expect(body, required={"error", "message", "failed_at_ms"})
+    _check_types(body, {"error": str, "message": str, "failed_at_ms": int})
+    return FailureReply(code=body["error"], message=body["message"], failed_at_ms=body["failed_at_ms"])
+
+
+def encode_vector(vector: np.ndarray[Any, Any]) -> EmbeddingReply:
+    """Make the reply of one float vector of shape (dimension,)."""
+    return EmbeddingReply(vector=np.ascontiguousarray(vector, dtype="<f4").tobytes())
+
+
+def decode_vector(reply: EmbeddingReply) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read the vector: float32, shape (dimension,), not writable (it is a view of the reply)."""
+    return np.frombuffer(reply.vector, dtype="<f4")
+
+
+def encode_message(message: ModelCard | Heartbeat) -> bytes:
+    """Encode a model card or a heartbeat."""
+    return _pack({field.name: getattr(message, field.name) for field in fields(message)})
+
+
+def decode_message(cls: type[Message], data: bytes) -> Message:
+    """Decode a model card or a heartbeat.
+
+    Raises:
+        MalformedMessage: it is not a message of that class.
+    """
+    body = _unpack(data)
+    _expect(body, required={field.name for field in fields(cls)})
+    types = {"str": str, "int": int, "float": float, "bool": bool, "TaskName": str}
+    _check_types(body, {field.name: types[_type_name(field.type)] for field in fields(cls)})
+    return cls(**body)
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else "TaskName"
+
+
+def _pack(body: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb({"v": VERSION, **body}, use_bin_type=True)
+    return packed
+
+
+def _unpack(data: bytes) -> dict[str, Any]:
+    try:
+        body = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=_MAX_MESSAGE_BYTES,
+            max_bin_len=_MAX_MESSAGE_BYTES,
+            max_array_len=0,
+            max_map_len=_MAX_FIELDS,
+            max_ext_len=0,
+        )
+    except (ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise MalformedMessage(f"not msgpack: {type(error).__name__}") from error
+    if not isinstance(body, dict):
+        raise MalformedMessage("not a map")
+    version = body.pop("v", None)
+    if type(version) is not int:
+        raise MalformedMessage("the message has no protocol version")
+    if version != VERSION:
+        raise UnsupportedVersion(f"protocol version {version}, this release speaks {VERSION}")
+    return body
+
+
+def _expect(body: dict[str, Any], *, required: set[str], optional: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    if missing := sorted(required - body.keys()):
+        raise MalformedMessage(f"missing fields: {', '.join(missing)}")
+    if unknown := len(body.keys() - required - optional):
+        raise MalformedMessage(f"{unknown} unknown fields")
+
+
+def _check_types(body: dict[str, Any], types: dict[str, type]) -> None:
+    for name, expected in types.items():
+        if type(body[name]) is not expected:
+            raise MalformedMessage(f"{name} is not of type {expected.__name__}")
+
+
+def _utf8(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedMessage("a row is not UTF-8") from error

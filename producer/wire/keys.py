@@ -1,0 +1,111 @@
+"""Names every Redis key and computes the digest that makes a result content-addressed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from producer.wire.models import ModelSpec, TaskName
+
+GROUP = "headrace"
+"""The one consumer group of every lane."""
+
+DIGEST_BYTES = 16
+
+
+class Kind(StrEnum):
+    """What a row is to the model: a search query, a passage to be found, or a (query, document) pair."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
+    PAIR = "pair"
+
+
+class Lane(StrEnum):
+    """The two streams of a pool; `interactive` goes first."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+def normalise(text: str) -> str:
+    """Make the text as it is digested and sent: line ends become spaces, outer white space goes, case stays."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ").strip()
+
+
+def digest(kind: Kind, text: str, query: str | None = None) -> bytes:
+    """Identify a row by content: 128 bits of SHA-256 over kind, normalised query (of a pair) and text.
+
+    Each part is preceded by its length in bytes, so that no two rows share one input to the hash.
+    """
+    hasher = sha256()
+    for part in (kind.value, query or "", text):
+        data = part.encode()
+        hasher.update(b"%d:" % len(data))
+        hasher.update(data)
+    return hasher.digest()[:DIGEST_BYTES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueKeys:
+    """The keys of one pool's queue: one task with one model, in one namespace.
+
+    The braces are a Redis Cluster hash tag: whatever one script touches lives in one slot.
+    """
+
+    task: TaskName
+    tag: str
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, spec: ModelSpec, namespace: str = "") -> "QueueKeys":
+        return cls(task=spec.task, tag=spec.tag, namespace=namespace)
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.namespace}:" if self.namespace else ""
+
+    def _in_slot(self, name: str) -> str:
+        return f"{self._prefix}{{{self.task}:{self.tag}}}:{name}"
+
+    def lane(self, lane: Lane) -> str:
+        """The stream of one lane."""
+        return self._in_slot("jobs" if lane is Lane.INTERACTIVE else "bulk")
+
+    def wait(self, row_digest: bytes) -> str:
+        """Who waits for a row in flight (hash: `entry`, and a deadline for each waiter's channel)."""
+        return self._in_slot(f"wait:{row_digest.hex()}")
+
+    def reply(self, row_digest: bytes) -> str:
+        """Reply key and cache entry of one row; outside the slot, so that a cluster spreads them."""
+        kind = "emb" if self.task == "embed" else "rr"
+        return f"{self._prefix}{kind}:{self.tag}:{row_digest.hex()}"
+
+    @property
+    def dead(self) -> str:
+        """Dead letters (stream, capped by count)."""
+        return self._in_slot("dead")
+
+    @property
+    def card(self) -> str:
+        """The model card of the running pool."""
+        return self._in_slot("model")
+
+    @property
+    def workers(self) -> str:
+        """Heartbeats (hash: worker name to message)."""
+        return self._in_slot("workers")
+
+    @property
+    def stats(self) -> str:
+        """Counters (hash): hits, misses, rows, batches, truncated, expired, failed, dead."""
+        return self._in_slot("stats")
+
+
+def hint_channel(client_id: str, namespace: str = "") -> str:
+    """The pub/sub channel on which one client process is told that rows are ready."""
+    return f"{namespace}:hint:{client_id}" if namespace else f"hint:{client_id}"
+
+
+def pools_key(namespace: str = "") -> str:
+    """Which pools have run here (hash: "task:tag" to model name), so that nobody has to SCAN for them."""
+    return f"{namespace}:pools" if namespace else "pools"

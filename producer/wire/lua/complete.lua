@@ -1,0 +1,22 @@
+-- Ends rows, and the jobs that have no row left: wakes the waiters, then acknowledges and deletes the entries.
+-- The replies must be written before: a waiter that wakes finds its result.
+-- KEYS[1] stream of the lane   KEYS[2..] wait key of each row
+-- ARGV[1] consumer group   ARGV[2..#KEYS] digest of each row   then the ids of the entries that are done
+-- Returns the number of entries deleted.
+local hints = {}
+for row = 2, #KEYS do
+  local waiters = redis.call('HGETALL', KEYS[row])
+  for field = 1, #waiters, 2 do
+    local channel = waiters[field]
+    if channel ~= 'entry' then hints[channel] = (hints[channel] or '') .. ARGV[row] end
+  end
+  redis.call('DEL', KEYS[row])
+end
+for channel, digests in pairs(hints) do redis.call('PUBLISH', channel, digests) end
+
+local deleted = 0
+for entry = #KEYS + 1, #ARGV do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[entry])
+  deleted = deleted + redis.call('XDEL', KEYS[1], ARGV[entry])
+end
+return deleted

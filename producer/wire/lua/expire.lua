@@ -1,0 +1,18 @@
+-- Drops a job whose time budget is over, unless somebody who joined later still waits for one of its rows.
+-- KEYS[1] stream of the lane   KEYS[2..] wait key of each row
+-- ARGV[1] consumer group   ARGV[2] id of the entry   ARGV[3] lane
+-- Returns 1 if the job was dropped, 0 if it must run.
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+for row = 2, #KEYS do
+  local waiters = redis.call('HGETALL', KEYS[row])
+  for field = 1, #waiters, 2 do
+    if waiters[field] ~= 'entry' and tonumber(waiters[field + 1]) > now_ms then return 0 end
+  end
+end
+for row = 2, #KEYS do
+  if redis.call('HGET', KEYS[row], 'entry') == ARGV[3] .. ':' .. ARGV[2] then redis.call('DEL', KEYS[row]) end
+end
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+redis.call('XDEL', KEYS[1], ARGV[2])
+return 1

@@ -1,0 +1,103 @@
+"""The messages of the protocol: what a job, a reply, a model card and a heartbeat hold."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from producer.wire.keys import Kind, digest
+from producer.wire.models import TaskName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One unit of model work: a text, or a (query, document) pair; `text` is the document of a pair."""
+
+    kind: Kind
+    text: str
+    query: str | None = None
+
+    @cached_property
+    def digest(self) -> bytes:
+        return digest(self.kind, self.text, self.query)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobHeader:
+    """What the rows of a job share: their kind, the query of a rerank, and the time the caller gives it."""
+
+    kind: Kind
+    budget_ms: int
+    query: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One stream entry, decoded."""
+
+    header: JobHeader
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingReply:
+    """The vector of one text: float32, little-endian bytes."""
+
+    vector: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreReply:
+    """The relevance of one document to one query, as the cross-encoder gives it (unbounded; higher is better)."""
+
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureReply:
+    """Why a row could not be computed; short-lived, and never a cache hit."""
+
+    code: str
+    message: str
+    failed_at_ms: int
+
+
+Reply = EmbeddingReply | ScoreReply | FailureReply
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a running pool says of its model.
+
+    `weights_sha256` covers the weights and the tokenizer; a worker with other ones under the same tag refuses
+    to start. `dimension` is 0 for rerankers, `max_tokens` 0 where the model has no limit.
+    """
+
+    task: TaskName
+    model: str
+    dimension: int
+    max_tokens: int
+    weights_sha256: str
+    query_prefix: str
+    passage_prefix: str
+    batch_invariant: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """What a worker process says of itself every few seconds. Times are Redis server time, milliseconds.
+
+    `progressed_at_ms` is when its engine last came round: read from Redis or finished a batch. A process that
+    is alive but does not move has an old one.
+    """
+
+    model: str
+    model_loaded: bool
+    dimension: int
+    host: str
+    pid: int
+    state: str
+    in_flight_rows: int
+    rows_done: int
+    rows_per_s: float
+    started_at_ms: int
+    beat_at_ms: int
+    progressed_at_ms: int

@@ -1,0 +1,185 @@
+"""Adapters over fastembed: load a model by name or directory, measure rows in tokens, run one batch."""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from fastembed import TextEmbedding
+from fastembed.common.model_description import ModelSource, PoolingType
+from fastembed.rerank.cross_encoder import TextCrossEncoder
+
+from producer.errors import ConfigurationError, UnknownModel
+from producer.wire.models import OFFLINE, is_directory_name
+from workers.models import offline
+from workers.tasks import Measure
+
+Model = TypeVar("Model")
+
+_REQUIRED = (offline.MODEL_FILE, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_LOCAL = ModelSource(hf="headrace/local")
+"""fastembed wants a source; it is never asked when `specific_model_path` is given."""
+
+
+class FastembedEmbedder:
+    """A loaded TextEmbedding. One call is one batch: fastembed pads to the longest row it is handed."""
+
+    def __init__(self, model: TextEmbedding) -> None:
+        self._model = model
+        self._tokenizer = model.model.tokenizer  # type: ignore[attr-defined]
+        self.dimension = int(self.embed(["warm-up"]).shape[1])
+        self.max_tokens = _max_tokens(self._tokenizer)
+
+    def measure(self, texts: Sequence[str]) -> list[Measure]:
+        return _measure(self._tokenizer, list(texts))
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
+        """Embed texts as one batch: float32, shape (n, dimension)."""
+        return np.array(list(self._model.embed(list(texts), batch_size=len(texts))), dtype=np.float32)
+
+    def weights_sha256(self) -> str:
+        return _fingerprint(self._model.model)
+
+
+class FastembedReranker:
+    """A loaded TextCrossEncoder."""
+
+    dimension = 0
+
+    def __init__(self, model: TextCrossEncoder) -> None:
+        self._model = model
+        self._tokenizer = model.model.tokenizer  # type: ignore[attr-defined]
+        self.score([("warm-up", "warm-up")])
+        self.max_tokens = _max_tokens(self._tokenizer)
+
+    def measure(self, pairs: Sequence[tuple[str, str]]) -> list[Measure]:
+        return _measure(self._tokenizer, list(pairs))
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Score (query, document) pairs of any number of queries as one batch."""
+        return [float(score) for score in self._model.rerank_pairs(list(pairs), batch_size=len(pairs))]
+
+    def weights_sha256(self) -> str:
+        return _fingerprint(self._model.model)
+
+
+def load_embedder(name: str, *, cache_dir: Path, threads: int) -> FastembedEmbedder:
+    """Load an embedding model and warm it up.
+
+    Raises:
+        UnknownModel: neither fastembed nor this machine has a model of that name.
+        ConfigurationError: its files are missing, broken, or cannot be downloaded.
+    """
+    directory = _directory(name, lambda: offline.embedder_directory(cache_dir))
+    if directory is None:
+        _check_known(name, TextEmbedding.list_supported_models())
+        return FastembedEmbedder(
+            _loaded(name, lambda: TextEmbedding(name, cache_dir=_hub_cache(cache_dir), threads=threads))
+        )
+    registered = f"headrace/{directory}"
+    if registered.lower() not in _known_names(TextEmbedding.list_supported_models()):
+        TextEmbedding.add_custom_model(
+            model=registered,
+            pooling=_pooling(directory),
+            normalization=True,
+            sources=_LOCAL,
+            dim=1,  # not used: the warm-up tells the dimension
+            model_file=offline.MODEL_FILE,
+        )
+    return FastembedEmbedder(
+        _loaded(name, lambda: TextEmbedding(registered, specific_model_path=str(directory), threads=threads))
+    )
+
+
+def load_reranker(name: str, *, cache_dir: Path, threads: int) -> FastembedReranker:
+    """Load a cross-encoder and warm it up; raises as `load_embedder` does."""
+    directory = _directory(name, lambda: offline.reranker_directory(cache_dir))
+    if directory is None:
+        _check_known(name, TextCrossEncoder.list_supported_models())
+        return FastembedReranker(
+            _loaded(name, lambda: TextCrossEncoder(name, cache_dir=_hub_cache(cache_dir), threads=threads))
+        )
+    registered = f"headrace/{directory}"
+    if registered.lower() not in _known_names(TextCrossEncoder.list_supported_models()):
+        TextCrossEncoder.add_custom_model(model=registered, sources=_LOCAL, model_file=offline.MODEL_FILE)
+    return FastembedReranker(
+        _loaded(name, lambda: TextCrossEncoder(registered, specific_model_path=str(directory), threads=threads))
+    )
+
+
+def _directory(name: str, offline_directory: Callable[[], Path]) -> Path | None:
+    """The directory of a model that is on this machine, or None for one that fastembed must find."""
+    if name == OFFLINE:
+        return offline_directory()
+    directory = Path(name).expanduser()
+    if not is_directory_name(name) and not (directory / offline.MODEL_FILE).is_file():
+        return None
+    missing = [file for file in _REQUIRED if not (directory / file).is_file()]
+    if missing:
+        raise ConfigurationError(f"the model directory {name} lacks {', '.join(missing)}")
+    return directory.resolve()
+
+
+def _check_known(name: str, models: list[dict[str, Any]]) -> None:
+    known = _known_names(models)
+    if name.lower() not in known:
+        near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(known[match] for match in near)}?" if near else ""
+        raise UnknownModel(f"no model is named {name!r}: give one of fastembed's, 'offline' or a directory{hint}")
+
+
+def _known_names(models: list[dict[str, Any]]) -> dict[str, str]:
+    return {str(model["model"]).lower(): str(model["model"]) for model in models}
+
+
+def _loaded(name: str, load: Callable[[], Model]) -> Model:
+    try:
+        return load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"the model {name} cannot be loaded ({type(error).__name__}: {_first_line(error)}); "
+            "check its files, or that the model hub can be reached"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no details"])[0][:200]
+
+
+def _hub_cache(cache_dir: Path) -> str:
+    """Where downloads are kept: where fastembed's own variable says, or in our cache folder."""
+    return os.environ.get("FASTEMBED_CACHE_PATH") or str(cache_dir / "fastembed")
+
+
+def _pooling(directory: Path) -> PoolingType:
+    """Read how sentence-transformers pools this model; mean where it does not say."""
+    try:
+        config = json.loads((directory / "1_Pooling" / "config.json").read_text())
+    except (OSError, ValueError):
+        return PoolingType.MEAN
+    return PoolingType.CLS if config.get("pooling_mode_cls_token") else PoolingType.MEAN
+
+
+def _max_tokens(tokenizer: Any) -> int:
+    return int((tokenizer.truncation or {}).get("max_length", 0))
+
+
+def _measure(tokenizer: Any, inputs: list[Any]) -> list[Measure]:
+    encodings = tokenizer.encode_batch(inputs)
+    return [Measure(tokens=sum(item.attention_mask), truncated=bool(item.overflowing)) for item in encodings]
+
+
+def _fingerprint(model: Any) -> str:
+    """SHA-256 over the weights (with their external data) and the tokenizer, as fastembed found them."""
+    directory = Path(model._model_dir)
+    weights = directory / model.model_description.model_file
+    files = [*sorted(weights.parent.glob(f"{weights.name}*")), directory / "tokenizer.json"]
+    hasher = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            hasher.update(hashlib.file_digest(stream, "sha256").digest())
+    return hasher.hexdigest()

@@ -1,0 +1,65 @@
+"""Makes click options out of a settings class, so that flag, environment variable, default and help are told once."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from producer.errors import HeadraceError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class OneLineError(click.ClickException):
+    """A failure as users see it: one line on standard error, and a non-zero exit code."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"headrace: {' '.join(self.message.split())}", err=True)
+
+
+class Command(click.Command):
+    """A command whose Headrace errors become one line, unless the program was started with --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HeadraceError as error:
+            if ctx.find_root().params.get("debug"):
+                raise
+            raise OneLineError(str(error)) from error
+
+
+def settings_options(
+    cls: type, *, leave_out: Collection[str] = (), rename: Mapping[str, str] | None = None
+) -> Callable[[Decorated], Decorated]:
+    """A decorator that adds an option for each field; `rename` maps a field to the flag users know ("--model")."""
+
+    def decorate(command: Decorated) -> Decorated:
+        for field in reversed(dataclasses.fields(cls)):
+            if field.name not in leave_out:
+                command = _option(field, (rename or {}).get(field.name, ""))(command)
+        return command
+
+    return decorate
+
+
+def _option(field: Any, flag: str) -> Callable[[Decorated], Decorated]:
+    name = flag or "--" + field.name.replace("_", "-")
+    default, env = field.default, field.metadata["env"]
+    shown = f" [{env}; default: {default if default != '' else 'none'}]"
+    if isinstance(default, bool):
+        name = f"{name}/--no-{name.removeprefix('--')}"
+        return click.option(name, field.name, default=None, help=field.metadata["help"] + shown)
+    return click.option(
+        name,
+        field.name,
+        type=type(default),
+        default=None,
+        metavar=_metavar(default),
+        help=field.metadata["help"] + shown,
+    )
+
+
+def _metavar(default: Any) -> str:
+    return {int: "N", float: "SECONDS"}.get(type(default), "TEXT")

@@ -1,0 +1,75 @@
+"""From outcomes to Redis: write the replies, then wake the waiters and end the entries; bury what failed."""
+
+from collections.abc import Sequence
+
+from producer.errors import HeadraceError
+from producer.wire.codec import HEADER_FIELD, encode_header, encode_reply
+from producer.wire.keys import Lane
+from producer.wire.messages import FailureReply, Job, JobHeader, Reply, Row
+from workers.batching import QueuedRow
+from workers.ledger import Ledger
+from workers.progress import Progress
+from workers.streams import Entry, Streams
+
+FAILURE_TTL_S = 60
+"""How long those who wait can read why a row failed."""
+
+_RETRY_BUDGET_MS = 60_000
+
+
+class Outlet:
+    """Ends rows and entries. Replies first, so that whoever wakes finds its result, and a crash repeats work only."""
+
+    def __init__(self, *, streams: Streams, ledger: Ledger, progress: Progress, reply_ttl_s: int) -> None:
+        self._streams = streams
+        self._ledger = ledger
+        self._progress = progress
+        self._reply_ttl_s = reply_ttl_s
+
+    def finish(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> None:
+        """Write the replies of rows, bury those that failed, and complete them all."""
+        values = []
+        for queued, reply in outcomes:
+            ttl_s = self._reply_ttl_s
+            if isinstance(reply, FailureReply):
+                ttl_s = FAILURE_TTL_S
+                entry = Entry(lane=queued.lane, id=queued.entry_id, fields=_row_fields(queued.row))
+                self._bury(entry, reply.code, reply.message)
+            values.append((queued.row.digest, encode_reply(reply), ttl_s))
+        self._streams.write_replies(values)
+        self.complete([(queued.lane, queued.entry_id, queued.row) for queued, _ in outcomes])
+
+    def complete(self, rows: Sequence[tuple[Lane, bytes, Row]]) -> None:
+        """Wake who waits for (lane, entry id, row), and end the entries that have no row left."""
+        for lane in Lane:
+            mine = [(entry_id, row.digest) for row_lane, entry_id, row in rows if row_lane is lane]
+            done = [entry_id for entry_id, digest in mine if self._ledger.close_row(lane, entry_id, digest)]
+            if mine:
+                self._streams.complete(lane, [digest for _, digest in mine], done)
+
+    def reject(self, entry: Entry, job: Job | None, error: HeadraceError) -> None:
+        """Bury an entry that cannot be run; if it could be decoded, those who wait are told why."""
+        self._bury(entry, error.code, str(error))
+        digests = [row.digest for row in job.rows] if job else []
+        value = encode_reply(self.failure(error))
+        self._streams.write_replies([(digest, value, FAILURE_TTL_S) for digest in digests])
+        self._streams.complete(entry.lane, digests, [entry.id])
+
+    def failure(self, error: Exception) -> FailureReply:
+        """Say why a row failed. What a model raises may quote the text: only our own errors' words leave the worker."""
+        known = isinstance(error, HeadraceError)
+        return FailureReply(
+            code=error.code if isinstance(error, HeadraceError) else "model_failed",
+            message=str(error) if known else f"the model raised {type(error).__name__}",
+            failed_at_ms=self._streams.now_ms(),
+        )
+
+    def _bury(self, entry: Entry, code: str, reason: str) -> None:
+        self._streams.bury(entry, code, reason)
+        self._progress.count(dead=1)
+
+
+def _row_fields(row: Row) -> dict[bytes, bytes]:
+    """The stream fields of a job with this row alone, so that a dead letter can be tried again."""
+    header = JobHeader(kind=row.kind, budget_ms=_RETRY_BUDGET_MS, query=row.query)
+    return {HEADER_FIELD: encode_header(header), b"0": row.text.encode()}

@@ -1,0 +1,178 @@
+"""One worker process from its first line to its exit code: cores, signals, model, card, engine."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from producer.connection import connect
+from producer.errors import ConfigurationError, HeadraceError
+from producer.wire.codec import decode_message, encode_message
+from producer.wire.keys import QueueKeys
+from producer.wire.messages import ModelCard
+from producer.wire.models import TaskName, resolve
+from workers.ledger import Ledger
+from workers.progress import Progress
+from workers.pulse import Pulse, forget_old_workers
+from workers.runner import Runner
+from workers.settings import WorkerSettings, cores_for_slot
+from workers.streams import Streams
+from workers.tasks import Task
+
+logger = logging.getLogger("headrace.worker")
+
+EXIT_CONFIGURATION = 78
+"""Exit code (EX_CONFIG of sysexits.h) of a process that another start would not help."""
+
+_CARD_MARGIN_S = 3600
+_BLOCK_MARGIN_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """What a task's `load` hands to the engine."""
+
+    task: Task
+    card: ModelCard
+
+
+Load = Callable[[WorkerSettings, int], LoadedModel]
+"""Loads and warms a task's model with so many threads."""
+
+
+def serve(task: TaskName, load: Load, settings: WorkerSettings, slot: int, name: str) -> None:
+    """Be one worker process; ends by sys.exit. Everything heavy happens here, in the child, never before a fork."""
+    configure_logging(settings.log_level)
+    stopping = threading.Event()
+    _handle_signals(stopping)
+    _limit_cpu(task, settings, slot)
+    try:
+        _work(task, load, settings, name, stopping)
+    except HeadraceError as error:
+        logger.error("%s", error)
+        sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1)
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error; texts never, lengths and digests at most."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _work(task: TaskName, load: Load, settings: WorkerSettings, name: str, stopping: threading.Event) -> None:
+    threads = settings.threads_per_process()
+    model_name = settings.model(task)
+    queue = QueueKeys.of(resolve(task, model_name), settings.namespace)
+    client = connect_worker(settings.redis_url)
+    ledger, progress = Ledger(), Progress()
+    card_ttl_s = settings.reply_ttl_s + _CARD_MARGIN_S
+    pulse = Pulse(
+        client=connect_worker(settings.redis_url),
+        queue=queue,
+        name=name,
+        model=model_name,
+        ledger=ledger,
+        progress=progress,
+        card_ttl_s=card_ttl_s,
+        parent_alive=_parent_alive,
+        stop=stopping.set,
+    )
+    pulse.start()
+    try:
+        logger.info("loading %s with %d threads", model_name, threads)
+        loaded = load(settings, threads)
+        streams = Streams(client, queue, name)
+        claim_card(streams, loaded.card, card_ttl_s, stopping)
+        progress.tick()
+        pulse.card, pulse.state = loaded.card, "running"
+        logger.info("serving %s:%s as %s", task, queue.tag, name)
+        Runner(
+            task=loaded.task,
+            streams=streams,
+            ledger=ledger,
+            progress=progress,
+            stopping=stopping,
+            # A model whose rows depend on their batch-mates runs one row at a time: no two rows fit one token.
+            batch_tokens=settings.batch_tokens if loaded.card.batch_invariant else 1,
+            reply_ttl_s=settings.reply_ttl_s,
+            lease_s=settings.lease_s,
+            max_text_bytes=settings.max_text_bytes,
+        ).run()
+        logger.info("stopped after %d rows", progress.rows_done)
+    finally:
+        pulse.close()
+
+
+def connect_worker(url: str) -> redis.Redis:
+    """A client for a worker: a timeout above its blocking reads, and no silent retries.
+
+    A repeated XREADGROUP would strand the entries of the lost reply; the engine reads its own list instead.
+    """
+    client = connect(url)
+    client.connection_pool.connection_kwargs.update(
+        socket_timeout=_BLOCK_MARGIN_S, retry=Retry(NoBackoff(), 0), health_check_interval=0
+    )
+    return client
+
+
+def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: threading.Event) -> None:
+    """Publish the model card, or find the same weights on the one that is there.
+
+    Raises:
+        ConfigurationError: a pool with other weights runs, or ran within the life of its cached results.
+    """
+    key = streams.queue.card
+    while not stopping.is_set():
+        try:
+            streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
+            published = decode_message(ModelCard, streams.client.get(key) or encode_message(card))  # type: ignore[arg-type]
+            forget_old_workers(streams.client, streams.queue, streams.now_ms())
+        except (RedisError, OSError) as error:
+            logger.warning("Redis does not serve yet: %s", error)
+            stopping.wait(1.0)
+            continue
+        if published.weights_sha256 != card.weights_sha256:
+            raise ConfigurationError(
+                f"other weights are published for {card.task} model {card.model!r} "
+                f"(SHA-256 {published.weights_sha256[:12]}…, here {card.weights_sha256[:12]}…): results of both would "
+                "share one cache; run the new ones under a name of their own, such as "
+                f"{card.model}@2, or wait until the old results have expired"
+            )
+        return
+
+
+def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:
+    threads = settings.threads_per_process()
+    # Read by the tokenizers' thread pool, which knows nothing of the model's threads.
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    cores = cores_for_slot(task, slot, settings.processes, threads, sorted(os.sched_getaffinity(0)))
+    if settings.pin and cores:
+        os.sched_setaffinity(0, cores)
+
+
+def _handle_signals(stopping: threading.Event) -> None:
+    """SIGTERM finishes the batch in hand; a second one leaves at once. Ctrl-C is the parent's to handle."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _parent_alive() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()

@@ -1,0 +1,146 @@
+"""The thread beside the model: heartbeats, leases of the jobs in hand, counters and the model card's life."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+from redis.exceptions import RedisError
+
+from producer.wire.codec import decode_message, encode_message
+from producer.wire.keys import Lane, QueueKeys, pools_key
+from producer.wire.messages import Heartbeat, ModelCard
+from workers.ledger import Ledger
+from workers.progress import Progress
+from workers.streams import Streams
+
+logger = logging.getLogger("headrace.worker")
+
+BEAT_S = 2.0
+_STALL_S = 120.0
+"""A batch that takes longer loses its lease: a hung model must not keep its jobs for ever."""
+_FORGET_MS = 3_600_000
+_WORKERS_TTL_S = 7200
+
+
+class Pulse:
+    """Beats until closed. It has a connection of its own, since the engine's may be blocked."""
+
+    def __init__(
+        self,
+        *,
+        client: redis.Redis,
+        queue: QueueKeys,
+        name: str,
+        model: str,
+        ledger: Ledger,
+        progress: Progress,
+        card_ttl_s: int,
+        parent_alive: Callable[[], bool],
+        stop: Callable[[], None],
+    ) -> None:
+        self._streams = Streams(client, queue, name)
+        self._client = client
+        self._queue = queue
+        self._name = name
+        self._model = model
+        self._ledger = ledger
+        self._progress = progress
+        self._card_ttl_s = card_ttl_s
+        self._parent_alive = parent_alive
+        self._stop_engine = stop
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_closed, name="headrace-pulse", daemon=True)
+        self._started_at_ms = 0
+        self._rate = 0.0
+        self._rate_mark = (time.monotonic(), 0)
+        self.card: ModelCard | None = None
+        self.state = "loading"
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what is left to send, take the heartbeat away and end."""
+        self._closing.set()
+        self._thread.join(timeout=5 * BEAT_S)
+        try:
+            self._send_counters()
+            self._client.hdel(self._queue.workers, self._name)
+        except (RedisError, OSError):
+            logger.info("Redis is away at the end: the heartbeat will go stale by itself")
+
+    def _beat_until_closed(self) -> None:
+        while not self._closing.is_set():
+            if not self._parent_alive():
+                logger.error("the pool's parent process is gone: leaving")
+                self._stop_engine()
+            try:
+                self.beat()
+            except (RedisError, OSError) as error:
+                logger.debug("no heartbeat: %s", error)
+            self._closing.wait(BEAT_S)
+
+    def beat(self) -> None:
+        """Do one round of everything."""
+        if time.monotonic() - self._progress.ticked_at_s < _STALL_S:
+            for lane in Lane:
+                if entry_ids := self._ledger.entry_ids(lane):
+                    self._streams.renew(lane, entry_ids)
+        self._send_heartbeat()
+        self._send_counters()
+        if self.card is not None:
+            self._client.set(self._queue.card, encode_message(self.card), ex=self._card_ttl_s, nx=True)
+            self._client.expire(self._queue.card, self._card_ttl_s)
+            self._client.hset(pools_key(self._queue.namespace), f"{self._queue.task}:{self._queue.tag}", self._model)
+
+    def _send_heartbeat(self) -> None:
+        now_ms = self._streams.now_ms()
+        self._started_at_ms = self._started_at_ms or now_ms
+        beat = Heartbeat(
+            model=self._model,
+            model_loaded=self.card is not None,
+            dimension=self.card.dimension if self.card else 0,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state=self.state,
+            in_flight_rows=self._ledger.open_rows,
+            rows_done=self._progress.rows_done,
+            rows_per_s=self._measure_rate(),
+            started_at_ms=self._started_at_ms,
+            beat_at_ms=now_ms,
+            progressed_at_ms=now_ms - int((time.monotonic() - self._progress.ticked_at_s) * 1000),
+        )
+        self._client.hset(self._queue.workers, self._name, encode_message(beat))
+        self._client.expire(self._queue.workers, _WORKERS_TTL_S)
+
+    def _measure_rate(self) -> float:
+        """Rows per second, smoothed over about ten beats."""
+        then_s, then_rows = self._rate_mark
+        now_s, rows = time.monotonic(), self._progress.rows_done
+        if now_s - then_s > BEAT_S / 2:
+            self._rate += 0.3 * ((rows - then_rows) / (now_s - then_s) - self._rate)
+            self._rate_mark = (now_s, rows)
+        return round(self._rate, 3)
+
+    def _send_counters(self) -> None:
+        counts = self._progress.unsent()
+        if not counts:
+            return
+        with self._client.pipeline(transaction=False) as pipeline:
+            for name, count in counts.items():
+                pipeline.hincrby(self._queue.stats, name, count)
+            pipeline.execute()
+        self._progress.mark_sent(counts)
+
+
+def forget_old_workers(client: redis.Redis, queue: QueueKeys, now_ms: int) -> None:
+    """Remove heartbeats of workers that went without a word long ago."""
+    beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
+    for name, data in beats.items():
+        if now_ms - decode_message(Heartbeat, data).beat_at_ms > _FORGET_MS:
+            client.hdel(queue.workers, name)

@@ -1,0 +1,89 @@
+"""Settings of a worker pool, and the limits of the machine or container it runs in."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.errors import ConfigurationError
+from producer.settings import check_minimums, check_namespace, setting
+from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL, TaskName
+
+_REDIS_HELP = "Redis to use (redis://, rediss://, unix://)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What a pool is told: where Redis is, which model, how much CPU, how long things may take."""
+
+    redis_url: str = setting("redis://localhost:6379/0", "REDIS_URL", _REDIS_HELP)
+    embed_model: str = setting(DEFAULT_EMBED_MODEL, "HEADRACE_EMBED_MODEL", "Model of the embed pool.")
+    rerank_model: str = setting(DEFAULT_RERANK_MODEL, "HEADRACE_RERANK_MODEL", "Model of the rerank pool.")
+    namespace: str = setting("", "HEADRACE_NAMESPACE", "Prefix of every key, to share one Redis.")
+    processes: int = setting(1, "HEADRACE_PROCESSES", "Worker processes, each with its own model.", minimum=1)
+    threads: int = setting(
+        0, "HEADRACE_THREADS", "Model threads of a process; 0 shares the CPUs out evenly.", minimum=0
+    )
+    pin: bool = setting(True, "HEADRACE_PIN", "Pin each process to cores of its own when there are enough.")
+    batch_tokens: int = setting(1024, "HEADRACE_BATCH_TOKENS", "Padded tokens of a batch, at most.", minimum=1)
+    max_text_bytes: int = setting(
+        65536, "HEADRACE_MAX_TEXT_BYTES", "Longest text accepted, in bytes of UTF-8.", minimum=1
+    )
+    reply_ttl_s: int = setting(86400, "HEADRACE_REPLY_TTL_S", "How long results stay cached, in seconds.", minimum=1)
+    lease_s: float = setting(
+        8.0, "HEADRACE_LEASE_S", "After this long without a sign of its worker, a job is taken over.", minimum=0.1
+    )
+    grace_s: float = setting(30.0, "HEADRACE_GRACE_S", "How long a pool may take to stop, in seconds.", minimum=0)
+    cache_dir: str = setting("", "HEADRACE_CACHE_DIR", "Folder for models; without it ~/.cache/headrace.")
+    log_level: str = setting("info", "HEADRACE_LOG_LEVEL", "How much is logged: debug, info, warning or error.")
+
+    def __post_init__(self) -> None:
+        check_minimums(self)
+        check_namespace(self.namespace)
+        if self.log_level.lower() not in ("debug", "info", "warning", "error"):
+            raise ConfigurationError("HEADRACE_LOG_LEVEL must be debug, info, warning or error")
+
+    def model(self, task: TaskName) -> str:
+        """The model of that task's pool."""
+        return self.embed_model if task == "embed" else self.rerank_model
+
+    @property
+    def cache_path(self) -> Path:
+        """The cache folder, by default the user's (`XDG_CACHE_HOME` of the XDG Base Directory specification)."""
+        if self.cache_dir:
+            return Path(self.cache_dir).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headrace"
+
+    def threads_per_process(self) -> int:
+        """The threads each process gets: as asked, but never more in all than the CPUs this process may use."""
+        share = max(1, cpu_limit() // self.processes)
+        return min(self.threads, share) if self.threads else share
+
+
+def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the CPUs this process may use: its affinity, or less by its cgroup's quota (v2 or v1), at least 1."""
+    quota = _cgroup_quota(cgroup)
+    available = len(os.sched_getaffinity(0))
+    return available if quota is None else max(1, min(available, int(quota)))
+
+
+def _cgroup_quota(cgroup: Path) -> float | None:
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        return None if quota.strip() in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def cores_for_slot(task: TaskName, slot: int, processes: int, threads: int, cores: list[int]) -> list[int] | None:
+    """Choose the cores of one process, or None when there are too few to give each its own.
+
+    Embed pools take cores from the front, rerank pools from the back, so that the two share a machine well.
+    """
+    if processes * threads > len(cores) or slot >= processes:
+        return None
+    ordered = cores if task == "embed" else cores[::-1]
+    return ordered[slot * threads : (slot + 1) * threads]
