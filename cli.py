@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -25,15 +26,15 @@ from workers import embed_worker, rerank_worker
 from workers.options import Command, Decorated, settings_options
 
 _LINES_PER_CALL = 256
+_NOT_FOR_PEOPLE = {"bulk_timeout_s", "lane_limit"}
 
 
 def _producer_options(task: TaskName | None = None) -> Callable[[Decorated], Decorated]:
     """Options of a command that talks to one pool (`--model` is that pool's) or to none in particular."""
-    leave_out = {"bulk_timeout_s", "lane_limit"}
     if task is None:
-        return settings_options(ProducerSettings, leave_out=leave_out)
+        return settings_options(ProducerSettings, leave_out=_NOT_FOR_PEOPLE)
     other = "rerank_model" if task == "embed" else "embed_model"
-    return settings_options(ProducerSettings, leave_out=leave_out | {other}, rename={f"{task}_model": "--model"})
+    return settings_options(ProducerSettings, leave_out=_NOT_FOR_PEOPLE | {other}, rename={f"{task}_model": "--model"})
 
 
 def _producer(flags: dict[str, Any]) -> Producer:
@@ -187,18 +188,19 @@ def status(as_json: bool, **flags: Any) -> None:
     if as_json:
         click.echo(json.dumps(views.status_json(states)))
     else:
-        views.show(*views.status_tables(states))
+        views.show(*views.status_view(states))
 
 
 @main.command(cls=Command, epilog="Example: headrace health embed --here")
 @click.argument("task", type=click.Choice(TASKS))
+@click.option("--model", help="Model of that pool; without it, the one of the environment or the default.")
 @click.option("--here", is_flag=True, help="Count only workers of this host or container.")
-@_producer_options()
-def health(task: TaskName, here: bool, **flags: Any) -> None:
+@settings_options(ProducerSettings, leave_out=_NOT_FOR_PEOPLE | {"embed_model", "rerank_model"})
+def health(task: TaskName, model: str | None, here: bool, **flags: Any) -> None:
     """Exit with 0 only if a live worker of the pool has its model loaded and makes progress."""
-    with _producer(flags) as producer:
+    with _producer({**flags, f"{task}_model": model}) as producer:
         state = producer.queue_state(task)
-    host = os.uname().nodename
+    host = socket.gethostname()
     workers = [worker for worker in state.workers if not here or worker.heartbeat.host == host]
     healthy = sum(worker.healthy for worker in workers)
     line = f"{state.task}:{state.tag}: {healthy} of {len(workers)} workers healthy"

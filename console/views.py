@@ -12,33 +12,33 @@ from producer.results import EmbedResult, RerankResult
 from producer.state import QueueState, WorkerState
 
 
-def status_tables(states: Sequence[QueueState]) -> list[RenderableType]:
-    """One table of lanes and one of workers."""
-    lanes = Table(title="Lanes", title_justify="left")
-    for heading in ("queue", "lane", "waiting", "in flight", "oldest", "dead", "hits", "misses"):
-        lanes.add_column(heading, justify="left" if heading in ("queue", "lane") else "right")
-    workers = Table(title="Workers", title_justify="left")
-    for heading in ("worker", "queue", "state", "in flight", "rows", "rows/s", "last progress"):
-        workers.add_column(heading, justify="left" if heading in ("worker", "queue", "state") else "right")
-    for state in states:
-        for position, (lane, load) in enumerate(state.lanes.items()):
-            hits, misses = state.counters.get("hits", 0), state.counters.get("misses", 0)
-            of_queue = (str(state.dead), str(hits), str(misses)) if position == 0 else ("", "", "")
-            age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
-            name = f"{state.task}:{state.tag}" if position == 0 else ""
-            lanes.add_row(name, lane.value, str(load.waiting), str(load.in_flight), age, *of_queue)
-        for worker in state.workers:
-            beat = worker.heartbeat
-            workers.add_row(
-                worker.name,
-                f"{state.task}:{state.tag}",
-                worker_state(worker),
-                str(beat.in_flight_rows),
-                str(beat.rows_done),
-                f"{beat.rows_per_s:.1f}",
-                f"{duration(worker.progress_age_ms / 1000)} ago",
-            )
-    return [lanes, workers if workers.row_count else Text("No workers.")]
+def status_view(states: Sequence[QueueState]) -> list[RenderableType]:
+    """For each queue a line, its lanes and its workers."""
+    return [part for state in states for part in _queue_view(state)]
+
+
+def _queue_view(state: QueueState) -> list[RenderableType]:
+    hits, misses = state.counters.get("hits", 0), state.counters.get("misses", 0)
+    model = f"model {state.card.model}" if state.card else "no pool has served it lately"
+    head = Text(f"\n{state.task}:{state.tag}", style="bold")
+    head.append(f"  {model} · cache {hits} hits, {misses} misses · {state.dead} dead letters", style="not bold")
+    lanes = _table("lane", "waiting", "in flight", "oldest")
+    for lane, load in state.lanes.items():
+        age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
+        lanes.add_row(lane.value, str(load.waiting), str(load.in_flight), age)
+    workers = _table("worker", "state", "in flight", "rows", "rows/s", "progress")
+    for worker in state.workers:
+        beat = worker.heartbeat
+        counts = (str(beat.in_flight_rows), str(beat.rows_done), f"{beat.rows_per_s:.1f}")
+        workers.add_row(worker.name, worker_state(worker), *counts, f"{duration(worker.progress_age_ms / 1000)} ago")
+    return [head, lanes, workers if workers.row_count else Text("no workers")]
+
+
+def _table(*headings: str) -> Table:
+    table = Table()
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if position and heading != "state" else "left")
+    return table
 
 
 def status_json(states: Sequence[QueueState]) -> dict[str, Any]:

@@ -104,6 +104,8 @@ class Flight:
         self._stale_failures: dict[bytes, bytes] = {}
         self._recheck_s = _FIRST_RECHECK_S
         self._healed_at = clock()
+        self._unsent: dict[bytes, Row] = {}
+        self._unsent_at = clock()
 
     def start(self, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
         """Look the rows up, and put those that are missing on the lane with `timeout_s` to be computed."""
@@ -129,6 +131,8 @@ class Flight:
     def advance(self, left_s: float) -> Flow[None]:
         """Wait for hints (at most `left_s`), take what is there, and heal what was lost on the way."""
         hinted = yield Wait(min(self._recheck_s, left_s))
+        if self._unsent and self.clock() - self._unsent_at >= _HEAL_AFTER_S:
+            yield from self._enqueue_again(list(self._unsent.values()), left_s)
         due = [self.pending[digest] for digest in hinted if digest in self.pending]
         if not due and not hinted:
             self._recheck_s = min(self._recheck_s * 2, _LAST_RECHECK_S)
@@ -142,15 +146,13 @@ class Flight:
             # No result and no hint: the job may be gone (flushed, evicted, dropped), or the caller's share of
             # its time may be over. Enqueueing again is a no-op while the job is there.
             self._healed_at = self.clock()
-            try:
-                yield from self._enqueue(list(self.pending.values()), left_s)
-            except (RedisUnavailable, QueueFull) as error:
-                logger.warning("still waiting for %d rows: %s", len(self.pending), error)
+            yield from self._enqueue_again(list(self.pending.values()), left_s)
 
     def forget(self, digest: bytes) -> None:
         """Drop an answered row that nobody in this call needs any more."""
         self.replies.pop(digest, None)
         self.cached.discard(digest)
+        self._stale_failures.pop(digest, None)
 
     def _arrived(self) -> None:
         self._recheck_s = _FIRST_RECHECK_S
@@ -163,6 +165,7 @@ class Flight:
             if reply is not None and data != self._stale_failures.get(key):
                 self.replies[key] = reply
                 del self.pending[key]
+                self._unsent.pop(key, None)
         return len(self.pending) < before
 
     def _look_up(self, rows: Sequence[Row]) -> Flow[dict[bytes, bytes]]:
@@ -183,6 +186,13 @@ class Flight:
             logger.warning("a cached reply cannot be read and counts as a miss: %s", error)
             return None
 
+    def _enqueue_again(self, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
+        """Enqueue rows of a call that waits already: trouble is no reason to give up before its time is over."""
+        try:
+            yield from self._enqueue(rows, timeout_s)
+        except (RedisUnavailable, QueueFull) as error:
+            logger.warning("still waiting for %d rows: %s", len(self.pending), error)
+
     def _enqueue(self, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
         budget_ms = min(max(1, int(timeout_s * 1000)), MAX_BUDGET_MS)
         for chunk in _sized_chunks(rows):
@@ -194,7 +204,14 @@ class Flight:
                 )
 
             added, _, queued = yield Enqueue(tuple(row.digest for row in chunk), call)
-            if added < 0 and self.lane is Lane.INTERACTIVE:
+            full = added < 0
+            for row in chunk:
+                if full:
+                    self._unsent[row.digest] = row
+                else:
+                    self._unsent.pop(row.digest, None)
+            self._unsent_at = self.clock()
+            if full and self.lane is Lane.INTERACTIVE:
                 raise QueueFull(
                     f"lane interactive of {self.queue.task}:{self.queue.tag} holds {queued} jobs, the limit is "
                     f"{self.lane_limit}: nothing was added; try again later or add workers"

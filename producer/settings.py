@@ -22,28 +22,31 @@ def setting(default: Any, env: str, help_text: str, *, minimum: float | None = N
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProducerSettings:
-    """What a producer is told: where Redis is, which models, how long and how large."""
+class SharedSettings:
+    """What producers and workers must agree on."""
 
     redis_url: str = setting("redis://localhost:6379/0", "REDIS_URL", "Redis to use (redis://, rediss://, unix://).")
     embed_model: str = setting(DEFAULT_EMBED_MODEL, "HEADRACE_EMBED_MODEL", "Model of the embed pool.")
     rerank_model: str = setting(DEFAULT_RERANK_MODEL, "HEADRACE_RERANK_MODEL", "Model of the rerank pool.")
     namespace: str = setting("", "HEADRACE_NAMESPACE", "Prefix of every key, to share one Redis.")
-    timeout_s: float = setting(30.0, "HEADRACE_TIMEOUT_S", "Longest wait for a result, in seconds.", minimum=0.001)
-    bulk_timeout_s: float = setting(
-        600.0,
-        "HEADRACE_BULK_TIMEOUT_S",
-        "Longest wait without progress in bulk work, in seconds.",
-        minimum=0.001,
-    )
     max_text_bytes: int = setting(
         65536, "HEADRACE_MAX_TEXT_BYTES", "Longest text accepted, in bytes of UTF-8.", minimum=1
     )
-    lane_limit: int = setting(100_000, "HEADRACE_LANE_LIMIT", "Most jobs that may wait on one lane.", minimum=1)
 
     def __post_init__(self) -> None:
-        check_minimums(self)
-        check_namespace(self.namespace)
+        _check_minimums(self)
+        _check_namespace(self.namespace)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProducerSettings(SharedSettings):
+    """What a producer is told besides: how long it waits, and how much may wait for it."""
+
+    timeout_s: float = setting(30.0, "HEADRACE_TIMEOUT_S", "Longest wait for a result, in seconds.", minimum=0.001)
+    bulk_timeout_s: float = setting(
+        600.0, "HEADRACE_BULK_TIMEOUT_S", "Longest wait without progress in bulk work, in seconds.", minimum=0.001
+    )
+    lane_limit: int = setting(100_000, "HEADRACE_LANE_LIMIT", "Most jobs that may wait on one lane.", minimum=1)
 
 
 def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Settings:
@@ -62,7 +65,7 @@ def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Setti
     return cls(**values)
 
 
-def check_minimums(settings: Any) -> None:
+def _check_minimums(settings: Any) -> None:
     """Refuse a number below what its field takes (or one that is not a number: a NaN compares false)."""
     for field in dataclasses.fields(settings):
         minimum, value = field.metadata["minimum"], getattr(settings, field.name)
@@ -70,7 +73,7 @@ def check_minimums(settings: Any) -> None:
             raise ConfigurationError(f"{field.metadata['env']} must be at least {minimum:g}, not {value:g}")
 
 
-def check_namespace(namespace: str) -> None:
+def _check_namespace(namespace: str) -> None:
     """Refuse a namespace that would break the hash tags or the key patterns."""
     if not all(character.isalnum() or character in "-_.:" for character in namespace):
         raise ConfigurationError(

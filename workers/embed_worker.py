@@ -16,12 +16,14 @@ from workers.settings import WorkerSettings
 from workers.tasks import EmbedTask
 
 
-def load(settings: WorkerSettings, threads: int) -> LoadedModel:
+def load(settings: WorkerSettings) -> LoadedModel:
     """Load the embedding model and describe it."""
     from workers.models.fastembed_models import load_embedder  # noqa: PLC0415 - heavy; only children load it
 
     spec = resolve("embed", settings.embed_model)
-    model = load_embedder(split_revision(settings.embed_model)[0], cache_dir=settings.cache_path, threads=threads)
+    model = load_embedder(
+        split_revision(settings.embed_model)[0], cache_dir=settings.cache_path, threads=settings.threads
+    )
     card = ModelCard(
         task="embed",
         model=settings.embed_model,

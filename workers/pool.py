@@ -12,9 +12,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
-from producer.errors import MalformedMessage
+from producer.errors import ConfigurationError, MalformedMessage
 from producer.state import ALIVE_MS
 from producer.wire.codec import decode_message
 from producer.wire.keys import QueueKeys
@@ -147,6 +147,10 @@ class Pool:
                 beat = decode_message(Heartbeat, data)
                 if seconds * 1000 - beat.beat_at_ms < ALIVE_MS and _runs(beat.pid):
                     live.add(name.decode())
+        except AuthenticationError as error:
+            raise ConfigurationError(
+                f"Redis refuses the user or the password: {error}", code="redis_refused"
+            ) from error
         except (RedisError, OSError, MalformedMessage) as error:
             logger.warning("cannot see which workers run, taking the first names: %s", error)
         finally:

@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from producer.connection import connect
@@ -46,8 +46,8 @@ class LoadedModel:
     card: ModelCard
 
 
-Load = Callable[[WorkerSettings, int], LoadedModel]
-"""Loads and warms a task's model with so many threads."""
+Load = Callable[[WorkerSettings], LoadedModel]
+"""Loads and warms a task's model, with the settings' number of threads."""
 
 
 def serve(task: TaskName, load: Load, settings: WorkerSettings, slot: int, name: str) -> None:
@@ -55,6 +55,8 @@ def serve(task: TaskName, load: Load, settings: WorkerSettings, slot: int, name:
     configure_logging(settings.log_level)
     stopping = threading.Event()
     _handle_signals(stopping)
+    # Settled before this process is pinned, which would make the machine look smaller.
+    settings = replace(settings, threads=settings.threads_per_process())
     _limit_cpu(task, settings, slot)
     try:
         _work(task, load, settings, name, stopping)
@@ -70,7 +72,6 @@ def configure_logging(level: str) -> None:
 
 
 def _work(task: TaskName, load: Load, settings: WorkerSettings, name: str, stopping: threading.Event) -> None:
-    threads = settings.threads_per_process()
     model_name = settings.model(task)
     queue = QueueKeys.of(resolve(task, model_name), settings.namespace)
     client = connect_worker(settings.redis_url)
@@ -84,13 +85,14 @@ def _work(task: TaskName, load: Load, settings: WorkerSettings, name: str, stopp
         ledger=ledger,
         progress=progress,
         card_ttl_s=card_ttl_s,
+        lease_s=settings.lease_s,
         parent_alive=_parent_alive,
         stop=stopping.set,
     )
     pulse.start()
     try:
-        logger.info("loading %s with %d threads", model_name, threads)
-        loaded = load(settings, threads)
+        logger.info("loading %s with %d threads", model_name, settings.threads)
+        loaded = load(settings)
         streams = Streams(client, queue, name)
         claim_card(streams, loaded.card, card_ttl_s, stopping)
         progress.tick()
@@ -137,6 +139,10 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: threadin
             streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
             published = decode_message(ModelCard, streams.client.get(key) or encode_message(card))  # type: ignore[arg-type]
             forget_old_workers(streams.client, streams.queue, streams.now_ms())
+        except AuthenticationError as error:
+            raise ConfigurationError(
+                f"Redis refuses the user or the password: {error}", code="redis_refused"
+            ) from error
         except (RedisError, OSError) as error:
             logger.warning("Redis does not serve yet: %s", error)
             stopping.wait(1.0)
@@ -152,11 +158,10 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: threadin
 
 
 def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:
-    threads = settings.threads_per_process()
     # Read by the tokenizers' thread pool, which knows nothing of the model's threads.
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
-    cores = cores_for_slot(task, slot, settings.processes, threads, sorted(os.sched_getaffinity(0)))
+    os.environ["RAYON_NUM_THREADS"] = str(settings.threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if settings.threads > 1 else "false"
+    cores = cores_for_slot(task, slot, settings.processes, settings.threads, sorted(os.sched_getaffinity(0)))
     if settings.pin and cores:
         os.sched_setaffinity(0, cores)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import redis
 from redis.exceptions import RedisError
 
+from producer.errors import MalformedMessage
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import Lane, QueueKeys, pools_key
 from producer.wire.messages import Heartbeat, ModelCard
@@ -39,6 +40,7 @@ class Pulse:
         ledger: Ledger,
         progress: Progress,
         card_ttl_s: int,
+        lease_s: float,
         parent_alive: Callable[[], bool],
         stop: Callable[[], None],
     ) -> None:
@@ -50,6 +52,7 @@ class Pulse:
         self._ledger = ledger
         self._progress = progress
         self._card_ttl_s = card_ttl_s
+        self._interval_s = min(BEAT_S, lease_s / 4)
         self._parent_alive = parent_alive
         self._stop_engine = stop
         self._closing = threading.Event()
@@ -83,7 +86,7 @@ class Pulse:
                 self.beat()
             except (RedisError, OSError) as error:
                 logger.debug("no heartbeat: %s", error)
-            self._closing.wait(BEAT_S)
+            self._closing.wait(self._interval_s)
 
     def beat(self) -> None:
         """Do one round of everything."""
@@ -122,7 +125,7 @@ class Pulse:
         """Rows per second, smoothed over about ten beats."""
         then_s, then_rows = self._rate_mark
         now_s, rows = time.monotonic(), self._progress.rows_done
-        if now_s - then_s > BEAT_S / 2:
+        if now_s - then_s >= BEAT_S / 2:
             self._rate += 0.3 * ((rows - then_rows) / (now_s - then_s) - self._rate)
             self._rate_mark = (now_s, rows)
         return round(self._rate, 3)
@@ -142,5 +145,9 @@ def forget_old_workers(client: redis.Redis, queue: QueueKeys, now_ms: int) -> No
     """Remove heartbeats of workers that went without a word long ago."""
     beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
     for name, data in beats.items():
-        if now_ms - decode_message(Heartbeat, data).beat_at_ms > _FORGET_MS:
+        try:
+            silent_ms = now_ms - decode_message(Heartbeat, data).beat_at_ms
+        except MalformedMessage:
+            continue  # of another release: not ours to remove
+        if silent_ms > _FORGET_MS:
             client.hdel(queue.workers, name)

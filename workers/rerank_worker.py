@@ -16,11 +16,13 @@ from workers.settings import WorkerSettings
 from workers.tasks import RerankTask
 
 
-def load(settings: WorkerSettings, threads: int) -> LoadedModel:
+def load(settings: WorkerSettings) -> LoadedModel:
     """Load the cross-encoder and describe it."""
     from workers.models.fastembed_models import load_reranker  # noqa: PLC0415 - heavy; only children load it
 
-    model = load_reranker(split_revision(settings.rerank_model)[0], cache_dir=settings.cache_path, threads=threads)
+    model = load_reranker(
+        split_revision(settings.rerank_model)[0], cache_dir=settings.cache_path, threads=settings.threads
+    )
     card = ModelCard(
         task="rerank",
         model=settings.rerank_model,

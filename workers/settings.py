@@ -5,29 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.errors import ConfigurationError
-from producer.settings import check_minimums, check_namespace, setting
-from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL, TaskName
-
-_REDIS_HELP = "Redis to use (redis://, rediss://, unix://)."
+from producer.settings import SharedSettings, setting
+from producer.wire.models import TaskName
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """What a pool is told: where Redis is, which model, how much CPU, how long things may take."""
+class WorkerSettings(SharedSettings):
+    """What a pool is told besides: how much CPU it may use, and how long things may take."""
 
-    redis_url: str = setting("redis://localhost:6379/0", "REDIS_URL", _REDIS_HELP)
-    embed_model: str = setting(DEFAULT_EMBED_MODEL, "HEADRACE_EMBED_MODEL", "Model of the embed pool.")
-    rerank_model: str = setting(DEFAULT_RERANK_MODEL, "HEADRACE_RERANK_MODEL", "Model of the rerank pool.")
-    namespace: str = setting("", "HEADRACE_NAMESPACE", "Prefix of every key, to share one Redis.")
     processes: int = setting(1, "HEADRACE_PROCESSES", "Worker processes, each with its own model.", minimum=1)
     threads: int = setting(
         0, "HEADRACE_THREADS", "Model threads of a process; 0 shares the CPUs out evenly.", minimum=0
     )
     pin: bool = setting(True, "HEADRACE_PIN", "Pin each process to cores of its own when there are enough.")
     batch_tokens: int = setting(1024, "HEADRACE_BATCH_TOKENS", "Padded tokens of a batch, at most.", minimum=1)
-    max_text_bytes: int = setting(
-        65536, "HEADRACE_MAX_TEXT_BYTES", "Longest text accepted, in bytes of UTF-8.", minimum=1
-    )
     reply_ttl_s: int = setting(86400, "HEADRACE_REPLY_TTL_S", "How long results stay cached, in seconds.", minimum=1)
     lease_s: float = setting(
         8.0, "HEADRACE_LEASE_S", "After this long without a sign of its worker, a job is taken over.", minimum=0.1
@@ -37,8 +28,7 @@ class WorkerSettings:
     log_level: str = setting("info", "HEADRACE_LOG_LEVEL", "How much is logged: debug, info, warning or error.")
 
     def __post_init__(self) -> None:
-        check_minimums(self)
-        check_namespace(self.namespace)
+        super().__post_init__()
         if self.log_level.lower() not in ("debug", "info", "warning", "error"):
             raise ConfigurationError("HEADRACE_LOG_LEVEL must be debug, info, warning or error")
 

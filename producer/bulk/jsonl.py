@@ -110,7 +110,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(path).open("rb")
+        stream = Path(path).open("rb")  # noqa: SIM115 - the block's errors are not ours
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     with stream:
