@@ -50,9 +50,9 @@ def main(debug: bool) -> None:
 
 @main.command(cls=Command, epilog="Example: headrace up --offline --port 6379")
 @click.option("--offline", is_flag=True, help="Use the packaged offline models for both pools.")
-@click.option("--port", type=click.IntRange(0, 65535), default=6379, show_default=True, help="Port of Redis; 0 is any.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of Redis (default: REDIS_URL's, or 6379); 0 is any.")
 @click.option("--data", type=click.Path(file_okay=False), help="Keep Redis's append-only file in this folder.")
-def up(offline: bool, port: int, data: str | None) -> None:
+def up(offline: bool, port: int | None, data: str | None) -> None:
     """Run an embedded Redis and both pools on this machine, in the foreground, until Ctrl-C."""
     run_up(os.environ, offline=offline, port=port, data_directory=Path(data) if data else None)
 

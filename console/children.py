@@ -4,7 +4,7 @@ import ctypes
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
 
@@ -15,10 +15,10 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def start_module(module: str, arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_module(module: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start `python -m module` out of reach of the terminal's Ctrl-C, which its parent passes on in order."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-m", module],
         env=dict(environ),
         stdin=subprocess.DEVNULL,
         start_new_session=True,

@@ -24,25 +24,25 @@ class Stack:
         environ: Mapping[str, str],
         *,
         port: int,
+        database: int = 0,
         data_directory: Path | None = None,
-        pool_arguments: tuple[str, ...] = (),
     ) -> None:
         self._environ = dict(environ)
         self._server = RedisServer(find_server(environ), port=port, data_directory=data_directory)
-        self._pool_arguments = pool_arguments
+        self._database = database
         self._pools: dict[TaskName, subprocess.Popen[bytes]] = {}
 
     @property
     def url(self) -> str:
         """Where the server listens."""
-        return self._server.url
+        return f"redis://127.0.0.1:{self._server.port}/{self._database}"
 
     def start(self) -> None:
         """Start the server, then both pools; they load their models in the background."""
         self._server.start()
         environ = {**self._environ, "REDIS_URL": self.url}
         for task in TASKS:
-            self._pools[task] = start_module(f"workers.{task}_worker", self._pool_arguments, environ)
+            self._pools[task] = start_module(f"workers.{task}_worker", environ)
 
     def wait_ready(self, producer: Producer, timeout_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
         """Wait until both pools have a healthy worker.

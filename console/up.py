@@ -10,6 +10,8 @@ from rich.console import Console
 
 from console.stack import Stack
 from producer.client import Producer
+from producer.connection import connect
+from producer.errors import ConfigurationError
 from producer.settings import ProducerSettings, load
 from producer.wire.models import OFFLINE
 
@@ -21,7 +23,7 @@ _WATCH_S = 0.5
 OFFLINE_MODELS = {"HEADRACE_EMBED_MODEL": OFFLINE, "HEADRACE_RERANK_MODEL": OFFLINE}
 
 
-def run_up(environ: Mapping[str, str], *, offline: bool, port: int, data_directory: Path | None) -> None:
+def run_up(environ: Mapping[str, str], *, offline: bool, port: int | None, data_directory: Path | None) -> None:
     """Start everything, say how to use it, and stop in order at SIGTERM or Ctrl-C.
 
     Raises:
@@ -30,7 +32,8 @@ def run_up(environ: Mapping[str, str], *, offline: bool, port: int, data_directo
     console = Console()
     stopping = _Signals()
     environ = {**environ, **(OFFLINE_MODELS if offline else {})}
-    with Stack(environ, port=port, data_directory=data_directory) as stack:
+    port, database = _place(environ, port)
+    with Stack(environ, port=port, database=database, data_directory=data_directory) as stack:
         settings = load(ProducerSettings, environ, redis_url=stack.url)
         with Producer(settings) as producer:
             console.print(f"Redis listens on {stack.url}; loading {settings.embed_model}, {settings.rerank_model} …")
@@ -45,6 +48,22 @@ def run_up(environ: Mapping[str, str], *, offline: bool, port: int, data_directo
             stack.check()
             time.sleep(_WATCH_S)
         console.print("Stopping …")
+
+
+def _place(environ: Mapping[str, str], port: int | None) -> tuple[int, int]:
+    """Choose port and database number: by flag, or where `REDIS_URL` says that clients will look.
+
+    Raises:
+        ConfigurationError: `REDIS_URL` is of another host, where this cannot start a server.
+    """
+    if port is not None:
+        return port, 0
+    settings = load(ProducerSettings, environ)
+    with connect(settings.redis_url) as client:
+        address = client.connection_pool.connection_kwargs
+    if address.get("host", "localhost") not in ("localhost", "127.0.0.1"):
+        raise ConfigurationError("REDIS_URL is of another host, and `up` starts a Redis here: unset it or pass --port")
+    return address.get("port", 6379), address.get("db") or 0
 
 
 class _Signals:

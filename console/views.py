@@ -13,8 +13,9 @@ from producer.state import QueueState, WorkerState
 
 
 def status_view(states: Sequence[QueueState]) -> list[RenderableType]:
-    """For each queue a line, its lanes and its workers."""
-    return [part for state in states for part in _queue_view(state)]
+    """For each queue that is or was in use a line, its lanes and its workers."""
+    used = [state for state in states if state.used]
+    return [part for state in used for part in _queue_view(state)] or [Text("No pool has run here, and nothing waits.")]
 
 
 def _queue_view(state: QueueState) -> list[RenderableType]:

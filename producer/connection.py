@@ -18,7 +18,7 @@ _RETRIES = 2
 """Every producer command may be repeated: look-ups read, and the enqueue script is a no-op the second time."""
 
 
-def connect(url: str, *, timeout_s: float = _SOCKET_TIMEOUT_S) -> redis.Redis:
+def connect(url: str, *, timeout_s: float = 15.0) -> redis.Redis:
     """Make a client; nothing is connected yet.
 
     Raises:
@@ -28,7 +28,7 @@ def connect(url: str, *, timeout_s: float = _SOCKET_TIMEOUT_S) -> redis.Redis:
         return redis.Redis.from_url(url, retry=Retry(_backoff(), _RETRIES), **_options(timeout_s))
 
 
-def connect_async(url: str, *, timeout_s: float = _SOCKET_TIMEOUT_S) -> redis.asyncio.Redis:
+def connect_async(url: str, *, timeout_s: float = 15.0) -> redis.asyncio.Redis:
     """The same for asyncio."""
     with _url_errors():
         client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
@@ -69,7 +69,8 @@ def _url_errors() -> Iterator[None]:
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
-    timeout_s = min(timeout_s, _SOCKET_TIMEOUT_S)
+    # All attempts together stay within the time that a call has.
+    timeout_s = min(timeout_s / (1 + _RETRIES), _SOCKET_TIMEOUT_S)
     return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "decode_responses": False}
 
 

@@ -52,6 +52,12 @@ class QueueState:
     counters: dict[str, int]
     card: ModelCard | None
 
+    @property
+    def used(self) -> bool:
+        """Whether anything has to do with this queue: a pool, now or lately, or jobs."""
+        jobs = any(lane.waiting or lane.in_flight for lane in self.lanes.values())
+        return bool(jobs or self.card or self.workers or self.dead)
+
     def describe(self, lane: Lane) -> str:
         """Say in one line how the lane stands, for the text of an error."""
         state = self.lanes[lane]

@@ -53,13 +53,13 @@ Load = Callable[[WorkerSettings], LoadedModel]
 def serve(task: TaskName, load: Load, settings: WorkerSettings, slot: int, name: str) -> None:
     """Be one worker process; ends by sys.exit. Everything heavy happens here, in the child, never before a fork."""
     configure_logging(settings.log_level)
-    stopping = threading.Event()
-    _handle_signals(stopping)
+    stopping, serving = threading.Event(), threading.Event()
+    _handle_signals(stopping, serving)
     # Settled before this process is pinned, which would make the machine look smaller.
     settings = replace(settings, threads=settings.threads_per_process())
     _limit_cpu(task, settings, slot)
     try:
-        _work(task, load, settings, name, stopping)
+        _work(task, load, settings, name, stopping=stopping, serving=serving)
     except HeadraceError as error:
         logger.error("%s", error)
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1)
@@ -71,7 +71,15 @@ def configure_logging(level: str) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _work(task: TaskName, load: Load, settings: WorkerSettings, name: str, stopping: threading.Event) -> None:
+def _work(
+    task: TaskName,
+    load: Load,
+    settings: WorkerSettings,
+    name: str,
+    *,
+    stopping: threading.Event,
+    serving: threading.Event,
+) -> None:
     model_name = settings.model(task)
     queue = QueueKeys.of(resolve(task, model_name), settings.namespace)
     client = connect_worker(settings.redis_url)
@@ -95,24 +103,37 @@ def _work(task: TaskName, load: Load, settings: WorkerSettings, name: str, stopp
         loaded = load(settings)
         streams = Streams(client, queue, name)
         claim_card(streams, loaded.card, card_ttl_s, stopping)
+        serving.set()
         progress.tick()
         pulse.card, pulse.state = loaded.card, "running"
         logger.info("serving %s:%s as %s", task, queue.tag, name)
-        Runner(
-            task=loaded.task,
-            streams=streams,
-            ledger=ledger,
-            progress=progress,
-            stopping=stopping,
-            # A model whose rows depend on their batch-mates runs one row at a time: no two rows fit one token.
-            batch_tokens=settings.batch_tokens if loaded.card.batch_invariant else 1,
-            reply_ttl_s=settings.reply_ttl_s,
-            lease_s=settings.lease_s,
-            max_text_bytes=settings.max_text_bytes,
-        ).run()
+        _engine(loaded, settings, streams, ledger=ledger, progress=progress, stopping=stopping).run()
         logger.info("stopped after %d rows", progress.rows_done)
     finally:
         pulse.close()
+
+
+def _engine(
+    loaded: LoadedModel,
+    settings: WorkerSettings,
+    streams: Streams,
+    *,
+    ledger: Ledger,
+    progress: Progress,
+    stopping: threading.Event,
+) -> Runner:
+    return Runner(
+        task=loaded.task,
+        streams=streams,
+        ledger=ledger,
+        progress=progress,
+        stopping=stopping,
+        # A model whose rows depend on their batch-mates runs one row at a time: no two rows fit one token.
+        batch_tokens=settings.batch_tokens if loaded.card.batch_invariant else 1,
+        reply_ttl_s=settings.reply_ttl_s,
+        lease_s=settings.lease_s,
+        max_text_bytes=settings.max_text_bytes,
+    )
 
 
 def connect_worker(url: str) -> redis.Redis:
@@ -166,13 +187,15 @@ def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _handle_signals(stopping: threading.Event) -> None:
+def _handle_signals(stopping: threading.Event, serving: threading.Event) -> None:
     """SIGTERM finishes the batch in hand; a second one leaves at once. Ctrl-C is the parent's to handle."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if stopping.is_set():
             os._exit(1)
         stopping.set()
+        if not serving.is_set():
+            sys.exit(0)  # there is no batch to finish while the model loads
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

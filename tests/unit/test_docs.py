@@ -1,0 +1,74 @@
+"""The documents tell the truth: the settings table, the error table and the commands are complete."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import cli
+from producer import errors
+from producer.settings import ProducerSettings
+from workers.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _settings() -> dict[str, tuple[object, str, str]]:
+    found: dict[str, tuple[object, str, str]] = {}
+    for cls, user in ((ProducerSettings, "producer"), (WorkerSettings, "worker")):
+        for field in dataclasses.fields(cls):
+            env = field.metadata["env"]
+            users = f"{found[env][2]}, {user}" if env in found else user
+            found[env] = (field.default, field.metadata["help"], users)
+    return found
+
+
+def _commands(group: click.Group, path: str = "headrace") -> list[tuple[str, click.Command]]:
+    found = []
+    for name, command in group.commands.items():
+        nested = _commands(command, f"{path} {name}") if isinstance(command, click.Group) else []
+        found += nested or [(f"{path} {name}", command)]
+    return found
+
+
+COMMANDS = _commands(cli.main)
+
+
+@pytest.mark.parametrize("env", sorted(_settings()))
+def test_the_settings_table_has_every_setting_as_it_is(env: str) -> None:
+    default, help_text, users = _settings()[env]
+    shown = str(default).lower() if isinstance(default, bool) else str(default)
+    row = f"| `{env}` | {f'`{shown}`' if default != '' else 'none'} | {users} | {help_text} |"
+
+    assert row in README
+
+
+def test_the_settings_table_has_nothing_else() -> None:
+    table = re.findall(r"^\| `([A-Z_]+)` \|", README, flags=re.MULTILINE)
+
+    assert sorted(table) == sorted(_settings())
+
+
+def test_the_error_table_has_every_code_of_the_source() -> None:
+    table = set(re.findall(r"`([a-z]+_[a-z_]+|configuration)`", (ROOT / "docs" / "errors.md").read_text()))
+    sources = [path for folder in ("producer", "workers") for path in (ROOT / folder).rglob("*.py")]
+    written = {code for path in sources for code in re.findall(r'\bcode="([a-z_]+)"', path.read_text())}
+    classes = {getattr(errors, name).code for name in errors.__all__} - {"error", "invalid_text", "row_failed"}
+
+    assert written | classes <= table
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[path for path, _ in COMMANDS])
+def test_every_command_has_help_and_an_example_that_calls_it(path: str, command: click.Command) -> None:
+    assert command.help
+    assert (command.epilog or "").startswith(f"Example: {path}")
+
+
+@pytest.mark.parametrize("path", [path for path, _ in COMMANDS])
+def test_the_readme_lists_every_command(path: str) -> None:
+    family = path.replace("worker embed", "worker embed\\|rerank").replace("worker rerank", "worker embed\\|rerank")
+
+    assert f"`{family}" in README
