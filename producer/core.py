@@ -9,7 +9,6 @@ import numpy as np
 from producer import requests
 from producer.errors import (
     HeadraceError,
-    InvalidRequest,
     MalformedMessage,
     RedisUnavailable,
     ResultTimeout,
@@ -63,12 +62,12 @@ class Core:
         """Embed any number of texts on the bulk lane, `window` rows in flight; emits vectors in order."""
         timeout_s = self.settings.bulk_timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
         checked_kind = requests.text_kind(kind)
-        if window < 1:
-            raise InvalidRequest(f"window must be 1 or more, not {window}")
+        requests.check_window(window)
         flight = self._flight("embed", Lane.BULK)
         order: deque[bytes] = deque()
         uses: dict[bytes, int] = {}
         taken, exhausted = 0, False
+        shape: tuple[int, ...] | None = None
         while order or not exhausted:
             # Refill in halves: few large look-ups cost less than one look-up for each row that came back.
             if not exhausted and len(order) <= window // 2:
@@ -82,7 +81,9 @@ class Core:
                 yield from flight.start(rows, timeout_s)
             while order and order[0] in flight.replies:
                 digest = order.popleft()
-                yield Emit(_vector(flight.replies[digest]))
+                vector = _vector(flight.replies[digest])
+                shape = _same_shape(vector, shape)
+                yield Emit(vector)
                 flight.progressed_at = self.clock()  # the time a slow consumer takes is not the queue's
                 uses[digest] -= 1
                 if not uses[digest]:
@@ -103,7 +104,8 @@ class Core:
         started = self.clock()
         timeout_s = self._timeout(timeout_s)
         requests.check_top_n(top_n)
-        requests.check_fallback(fallback_scores, documents)
+        documents = requests.as_list(documents, "documents")
+        fallback = requests.check_fallback(fallback_scores, documents)
         rows = requests.pair_rows(query, documents, self.settings.max_text_bytes)
         flight = self._flight("rerank", Lane.INTERACTIVE)
         reason = None
@@ -111,10 +113,10 @@ class Core:
             yield from self._collect(flight, rows, timeout_s)
             scores = [_score(flight.replies[row.digest]) for row in rows]
         except HeadraceError as error:
-            if fallback_scores is None:
+            if fallback is None:
                 raise
             reason = f"{error.code}: {error}"
-            scores = [float(score) for score in fallback_scores]
+            scores = fallback
         order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
         return RerankResult(
             results=tuple(
@@ -192,6 +194,13 @@ def _stack(vectors: Sequence[Vector]) -> Vector:
     """Stack vectors into shape (n, dimension); no vectors give shape (0, 0)."""
     if not vectors:
         return np.empty((0, 0), dtype=np.float32)
-    if len({vector.shape for vector in vectors}) > 1:
-        raise MalformedMessage("replies of different dimensions under one tag")
+    shape: tuple[int, ...] | None = None
+    for vector in vectors:
+        shape = _same_shape(vector, shape)
     return np.stack(vectors)
+
+
+def _same_shape(vector: Vector, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    if shape not in (None, vector.shape):
+        raise MalformedMessage("replies of different dimensions under one tag")
+    return tuple(vector.shape)

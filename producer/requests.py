@@ -1,11 +1,14 @@
 """Checks and cleans what callers pass: texts, kinds, documents, scores. Pure functions; the first error wins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from producer.errors import InvalidRequest, InvalidText
 from producer.wire.keys import Kind, normalise
 from producer.wire.messages import Row
+
+Item = TypeVar("Item")
 
 MAX_DOCUMENTS = 1000
 
@@ -36,15 +39,20 @@ def clean_text(text: object, max_bytes: int, *, what: str = "text") -> str:
     return cleaned
 
 
-def text_rows(texts: Sequence[str], kind: str, max_bytes: int, *, first: int = 0) -> list[Row]:
+def text_rows(texts: Iterable[str], kind: str, max_bytes: int, *, first: int = 0) -> list[Row]:
     """Make the rows of embed requests; errors name the text by its position, counted from `first`."""
     checked = text_kind(kind)
-    if isinstance(texts, str | bytes):
-        raise InvalidRequest("texts must be a list of strings, not one string: use embed() for a single text")
     return [
         Row(kind=checked, text=clean_text(text, max_bytes, what=f"text {position}"))
-        for position, text in enumerate(texts, first)
+        for position, text in enumerate(as_list(texts, "texts"), first)
     ]
+
+
+def as_list(values: Iterable[Item], what: str, *, code: str | None = None) -> list[Item]:
+    """Take any iterable as a list, but not one string, whose characters nobody means."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidRequest(f"{what} must be a list, not {type(values).__name__}", code=code)
+    return list(values)
 
 
 def text_kind(kind: str) -> Kind:
@@ -56,8 +64,7 @@ def text_kind(kind: str) -> Kind:
 
 def pair_rows(query: str, documents: Sequence[str], max_bytes: int) -> list[Row]:
     """Make the rows of a rerank request, one for each document, in order."""
-    if isinstance(documents, str | bytes):
-        raise InvalidRequest("documents must be a list of strings, not one string")
+    documents = as_list(documents, "documents")
     if len(documents) > MAX_DOCUMENTS:
         raise InvalidRequest(
             f"{len(documents)} documents are too many for one rerank, the limit is {MAX_DOCUMENTS}",
@@ -80,17 +87,28 @@ def check_top_n(top_n: int | None) -> None:
         raise InvalidRequest(f"top_n must be a whole number of 1 or more, not {top_n!r}", code="bad_top_n")
 
 
-def check_fallback(scores: Sequence[float] | None, documents: Sequence[str]) -> None:
-    """Refuse fallback scores that do not fit the documents."""
+def check_window(window: int) -> None:
+    """Refuse a window that holds no row."""
+    if type(window) is not int or window < 1:
+        raise InvalidRequest(f"window must be a whole number of 1 or more, not {window!r}")
+
+
+def check_fallback(scores: Iterable[float] | None, documents: Sequence[str]) -> list[float] | None:
+    """Take the fallback scores: one finite number for each document, or None."""
     if scores is None:
-        return
-    if len(scores) != len(documents):
+        return None
+    taken = as_list(scores, "fallback_scores", code="bad_fallback_scores")
+    if len(taken) != len(documents):
         raise InvalidRequest(
-            f"fallback_scores has {len(scores)} scores for {len(documents)} documents",
-            code="bad_fallback_scores",
+            f"fallback_scores has {len(taken)} scores for {len(documents)} documents", code="bad_fallback_scores"
         )
-    if not all(math.isfinite(score) for score in scores):
+    try:
+        numbers = [float(score) for score in taken]
+    except (TypeError, ValueError):
+        numbers = [math.nan]
+    if not all(math.isfinite(number) for number in numbers):
         raise InvalidRequest("fallback_scores must be finite numbers", code="bad_fallback_scores")
+    return numbers
 
 
 def check_timeout(timeout_s: float) -> float:

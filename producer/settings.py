@@ -4,6 +4,7 @@ Flag beats environment beats default. Nothing here reads the environment by itse
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL
 
 Settings = TypeVar("Settings")
 
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -34,7 +36,7 @@ class SharedSettings:
     )
 
     def __post_init__(self) -> None:
-        _check_minimums(self)
+        _check_values(self)
         _check_namespace(self.namespace)
 
 
@@ -65,12 +67,17 @@ def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Setti
     return cls(**values)
 
 
-def _check_minimums(settings: Any) -> None:
-    """Refuse a number below what its field takes (or one that is not a number: a NaN compares false)."""
+def _check_values(settings: Any) -> None:
+    """Refuse a value of another type than its field's, a number below its least, infinity and NaN."""
     for field in dataclasses.fields(settings):
-        minimum, value = field.metadata["minimum"], getattr(settings, field.name)
-        if minimum is not None and not value >= minimum:
-            raise ConfigurationError(f"{field.metadata['env']} must be at least {minimum:g}, not {value:g}")
+        env, minimum = field.metadata["env"], field.metadata["minimum"]
+        value: Any = getattr(settings, field.name)
+        kind: type = type(field.default)
+        if type(value) not in ((float, int) if kind is float else (kind,)):
+            code = "bad_redis_url" if env == "REDIS_URL" else None
+            raise ConfigurationError(f"{env} must be {_NOUNS[kind]}, not {type(value).__name__}", code=code)
+        if minimum is not None and not minimum <= value < math.inf:
+            raise ConfigurationError(f"{env} must be at least {minimum:g} and finite, not {value:g}")
 
 
 def _check_namespace(namespace: str) -> None:
@@ -84,10 +91,9 @@ def _check_namespace(namespace: str) -> None:
 def _parse(env: str, text: str, kind: type) -> Any:
     if kind is bool:
         if text.lower() not in _TRUE | _FALSE:
-            raise ConfigurationError(f"{env} must be true or false, not {text!r}")
+            raise ConfigurationError(f"{env} must be {_NOUNS[bool]}, not {text!r}")
         return text.lower() in _TRUE
     try:
         return kind(text)
     except ValueError:
-        noun = "a whole number" if kind is int else "a number"
-        raise ConfigurationError(f"{env} must be {noun}, not {text!r}") from None
+        raise ConfigurationError(f"{env} must be {_NOUNS[kind]}, not {text!r}") from None

@@ -64,7 +64,7 @@ def _cgroup_quota(cgroup: Path) -> float | None:
             quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
             period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
         return None if quota.strip() in ("max", "-1") else int(quota) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         return None
 
 

@@ -87,7 +87,8 @@ class EmbedTask:
         return self._model.measure(self._texts(rows))
 
     def run(self, rows: Sequence[Row]) -> Sequence[EmbeddingReply]:
-        vectors = np.asarray(self._model.embed(self._texts(rows)))
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+            vectors = np.asarray(self._model.embed(self._texts(rows))).astype(np.float32, copy=False)
         expected = (len(rows), self._model.dimension)
         if vectors.shape != expected:
             raise ModelFailed(f"the model gave an output of shape {vectors.shape}, not {expected}")

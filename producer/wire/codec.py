@@ -71,7 +71,7 @@ def _decode_header(data: bytes | None) -> JobHeader:
         raise MalformedMessage("the job is of an unknown kind")
     if type(budget_ms) is not int or not 0 < budget_ms <= MAX_BUDGET_MS:
         raise MalformedMessage(f"budget_ms is not a whole number between 1 and {MAX_BUDGET_MS}")
-    if (kind == Kind.PAIR) != isinstance(query, str):
+    if ("query" in body) != (kind == Kind.PAIR) or not isinstance(body.get("query", ""), str):
         raise MalformedMessage("a query is for jobs of kind 'pair', and only for them")
     return JobHeader(kind=Kind(kind), budget_ms=budget_ms, query=query)
 
