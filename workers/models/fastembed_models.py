@@ -18,7 +18,7 @@ from producer.wire.models import OFFLINE, is_directory_name
 from workers.models import offline
 from workers.tasks import Measure
 
-Model = TypeVar("Model")
+Model = TypeVar("Model", TextEmbedding, TextCrossEncoder)
 
 _REQUIRED = (offline.MODEL_FILE, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _LOCAL = ModelSource(hf="headrace/local")
@@ -75,40 +75,56 @@ def load_embedder(name: str, *, cache_dir: Path, threads: int) -> FastembedEmbed
         ConfigurationError: its files are missing, broken, or cannot be downloaded.
     """
     directory = _directory(name, lambda: offline.embedder_directory(cache_dir))
-    if directory is None:
-        _check_known(name, TextEmbedding.list_supported_models())
-        return FastembedEmbedder(
-            _loaded(name, lambda: TextEmbedding(name, cache_dir=_hub_cache(cache_dir), threads=threads))
-        )
-    registered = f"headrace/{directory}"
-    if registered.lower() not in _known_names(TextEmbedding.list_supported_models()):
+
+    def register(registered: str, found: Path) -> None:
         TextEmbedding.add_custom_model(
             model=registered,
-            pooling=_pooling(directory),
+            pooling=_pooling(found),
             normalization=True,
             sources=_LOCAL,
             dim=1,  # not used: the warm-up tells the dimension
             model_file=offline.MODEL_FILE,
         )
-    return FastembedEmbedder(
-        _loaded(name, lambda: TextEmbedding(registered, specific_model_path=str(directory), threads=threads))
-    )
+
+    return FastembedEmbedder(_opened(TextEmbedding, name, directory, register, cache_dir=cache_dir, threads=threads))
 
 
 def load_reranker(name: str, *, cache_dir: Path, threads: int) -> FastembedReranker:
     """Load a cross-encoder and warm it up; raises as `load_embedder` does."""
     directory = _directory(name, lambda: offline.reranker_directory(cache_dir))
-    if directory is None:
-        _check_known(name, TextCrossEncoder.list_supported_models())
-        return FastembedReranker(
-            _loaded(name, lambda: TextCrossEncoder(name, cache_dir=_hub_cache(cache_dir), threads=threads))
-        )
-    registered = f"headrace/{directory}"
-    if registered.lower() not in _known_names(TextCrossEncoder.list_supported_models()):
+
+    def register(registered: str, _found: Path) -> None:
         TextCrossEncoder.add_custom_model(model=registered, sources=_LOCAL, model_file=offline.MODEL_FILE)
-    return FastembedReranker(
-        _loaded(name, lambda: TextCrossEncoder(registered, specific_model_path=str(directory), threads=threads))
-    )
+
+    return FastembedReranker(_opened(TextCrossEncoder, name, directory, register, cache_dir=cache_dir, threads=threads))
+
+
+def _opened(
+    model_class: type[Model],
+    name: str,
+    directory: Path | None,
+    register: Callable[[str, Path], None],
+    *,
+    cache_dir: Path,
+    threads: int,
+) -> Model:
+    """Load a model of fastembed's class: from a directory, registered under its path, or by the name it is known by."""
+    known = _known_names(model_class.list_supported_models())
+    if directory is None:
+        _check_known(name, known)
+        arguments: dict[str, Any] = {"model_name": name, "cache_dir": _hub_cache(cache_dir)}
+        advice = "check its files, and that the model hub can be reached"
+    else:
+        registered = f"headrace/{directory}"
+        if registered.lower() not in known:
+            register(registered, directory)
+        arguments = {"model_name": registered, "specific_model_path": str(directory), "cache_dir": str(cache_dir)}
+        advice = f"check the files in {directory}"
+    try:
+        return model_class(threads=threads, **arguments)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {_first_line(error)}"
+        raise ConfigurationError(f"the model {name} cannot be loaded ({problem}); {advice}") from error
 
 
 def _directory(name: str, offline_directory: Callable[[], Path]) -> Path | None:
@@ -124,8 +140,7 @@ def _directory(name: str, offline_directory: Callable[[], Path]) -> Path | None:
     return directory.resolve()
 
 
-def _check_known(name: str, models: list[dict[str, Any]]) -> None:
-    known = _known_names(models)
+def _check_known(name: str, known: dict[str, str]) -> None:
     if name.lower() not in known:
         near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(known[match] for match in near)}?" if near else ""
@@ -134,16 +149,6 @@ def _check_known(name: str, models: list[dict[str, Any]]) -> None:
 
 def _known_names(models: list[dict[str, Any]]) -> dict[str, str]:
     return {str(model["model"]).lower(): str(model["model"]) for model in models}
-
-
-def _loaded(name: str, load: Callable[[], Model]) -> Model:
-    try:
-        return load()
-    except Exception as error:
-        raise ConfigurationError(
-            f"the model {name} cannot be loaded ({type(error).__name__}: {_first_line(error)}); "
-            "check its files, or that the model hub can be reached"
-        ) from error
 
 
 def _first_line(error: Exception) -> str:

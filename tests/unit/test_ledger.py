@@ -1,0 +1,67 @@
+"""The ledger of entries in hand, and the counters of what was done."""
+
+import logging
+
+import pytest
+
+from producer.wire.keys import Lane
+from workers.ledger import Ledger
+from workers.progress import Progress
+
+INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
+
+
+def test_an_entry_is_done_with_its_last_row() -> None:
+    ledger = Ledger()
+    ledger.open(BULK, b"1-0", [b"a", b"b", b"a"])
+
+    assert ledger.open_rows == 2
+    assert not ledger.close_row(BULK, b"1-0", b"a")
+    assert not ledger.close_row(BULK, b"1-0", b"a")
+    assert ledger.holds(BULK, b"1-0")
+    assert ledger.close_row(BULK, b"1-0", b"b")
+    assert not ledger.holds(BULK, b"1-0")
+    assert not ledger.close_row(BULK, b"1-0", b"b"), "it is done once"
+
+
+def test_the_same_id_on_the_other_lane_is_another_entry() -> None:
+    ledger = Ledger()
+    ledger.open(BULK, b"1-0", [b"a"])
+
+    assert not ledger.holds(INTERACTIVE, b"1-0")
+    assert not ledger.close_row(INTERACTIVE, b"1-0", b"a")
+    assert ledger.entry_ids(INTERACTIVE) == []
+    assert ledger.entry_ids(BULK) == [b"1-0"]
+
+
+def test_entries_are_listed_oldest_first_and_forgotten_together() -> None:
+    ledger = Ledger()
+    for entry_id in (b"2-0", b"3-0", b"10-0"):
+        ledger.open(INTERACTIVE, entry_id, [b"a"])
+
+    assert ledger.entry_ids(INTERACTIVE) == [b"2-0", b"3-0", b"10-0"]
+    ledger.clear()
+    assert (ledger.entry_ids(INTERACTIVE), ledger.open_rows) == ([], 0)
+
+
+def test_counts_are_unsent_until_they_are_marked_and_no_count_is_lost_in_between() -> None:
+    progress = Progress()
+    progress.count(rows=2, batches=1)
+    sent = progress.unsent()
+    progress.count(rows=3)
+
+    progress.mark_sent(sent)
+
+    assert sent == {"rows": 2, "batches": 1}
+    assert progress.unsent() == {"rows": 3}
+    assert progress.rows_done == 5
+
+
+def test_truncation_is_counted_every_time_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    progress = Progress()
+    with caplog.at_level(logging.WARNING):
+        progress.count_truncated(512)
+        progress.count_truncated(512)
+
+    assert progress.unsent() == {"truncated": 2}
+    assert [record.getMessage().count("512") for record in caplog.records] == [1]

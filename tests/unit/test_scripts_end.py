@@ -1,0 +1,123 @@
+"""The scripts that end rows, on an in-memory Redis: completion with its hints, and expiry."""
+
+from typing import Any
+
+import pytest
+import redis
+
+from producer.wire.keys import GROUP, Lane
+from producer.wire.messages import Row
+from tests.unit.fakes import EMBED_QUEUE, passage, redis_in_memory
+from tests.unit.scripting import complete, enqueue, entries, expire, heard, read, texts, waiting
+
+INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
+LONG_AGO = b"1-0"
+A, B, C = passage("a"), passage("b"), passage("c")
+
+
+@pytest.fixture
+def client() -> redis.Redis:
+    return redis_in_memory()
+
+
+def test_completing_wakes_each_waiter_once_with_all_its_rows_and_leaves_nothing(client: redis.Redis) -> None:
+    pubsub = client.pubsub()
+    pubsub.subscribe("one", "two", "other")
+    enqueue(client, A, B, channel="one")
+    enqueue(client, B, C, channel="two")
+    enqueue(client, passage("d"), channel="other")
+    ids = read(client)
+
+    assert complete(client, [A, B, C], ids[:3]) == 3
+
+    assert sorted(heard(pubsub)) == [(b"one", A.digest + B.digest), (b"two", B.digest + C.digest)]
+    assert texts(client) == ["d"]
+    assert client.keys("*wait*") == [EMBED_QUEUE.wait(passage("d").digest).encode()]
+    pending: Any = client.xpending(EMBED_QUEUE.lane(INTERACTIVE), GROUP)
+    assert pending["pending"] == 1
+
+
+def test_completing_again_wakes_nobody(client: redis.Redis) -> None:
+    pubsub = client.pubsub()
+    enqueue(client, A)
+    ids = read(client)
+    complete(client, [A], ids)
+    pubsub.subscribe("one")
+
+    assert complete(client, [A], ids) == 0
+    assert heard(pubsub) == []
+
+
+def test_some_rows_of_an_entry_may_be_completed_and_the_entry_stays(client: redis.Redis) -> None:
+    pubsub = client.pubsub()
+    pubsub.subscribe("one")
+    enqueue(client, A, B)
+
+    assert complete(client, [A], []) == 0
+
+    assert heard(pubsub) == [(b"one", A.digest)]
+    assert texts(client) == ["a", "b"]
+    assert waiting(client, A) == {}
+    assert waiting(client, B).keys() == {b"entry", b"one"}
+
+
+def test_an_entry_without_readable_rows_may_be_completed(client: redis.Redis) -> None:
+    client.xadd(EMBED_QUEUE.lane(BULK), {"garbage": "x"})
+    ids = read(client, BULK)
+
+    assert complete(client, [], ids, lane=BULK) == 1
+    assert entries(client, BULK) == []
+
+
+def old_job(client: redis.Redis, *rows: Row, deadlines: dict[str, int]) -> bytes:
+    """A job from long ago in a worker's hand, with one waiter for each channel and deadline."""
+    client.xadd(EMBED_QUEUE.lane(INTERACTIVE), {"job": b"header", "0": b"text"}, id=LONG_AGO)
+    for row in rows:
+        client.hset(EMBED_QUEUE.wait(row.digest), mapping={"entry": b"interactive:" + LONG_AGO})
+    for channel, deadline_ms in deadlines.items():
+        client.hset(EMBED_QUEUE.wait(rows[-1].digest), channel, str(deadline_ms))
+    read(client)
+    return LONG_AGO
+
+
+def test_a_job_is_dropped_when_nobody_has_time_left(client: redis.Redis) -> None:
+    entry_id = old_job(client, A, B, deadlines={"one": 1000, "two": 2000})
+
+    assert expire(client, [A, B], entry_id) == 1
+
+    assert entries(client) == []
+    assert client.keys("*wait*") == []
+    pending: Any = client.xpending(EMBED_QUEUE.lane(INTERACTIVE), GROUP)
+    assert pending["pending"] == 0
+
+
+def test_a_job_runs_while_one_waiter_of_one_row_has_time_left(client: redis.Redis) -> None:
+    entry_id = old_job(client, A, B, deadlines={"one": 1000, "late": 4_000_000_000_000})
+
+    assert expire(client, [A, B], entry_id) == 0
+
+    assert [entry for entry, _ in entries(client)] == [entry_id]
+    assert waiting(client, B).keys() == {b"entry", b"one", b"late"}
+
+
+def test_a_job_that_nobody_knows_any_more_is_dropped(client: redis.Redis) -> None:
+    entry_id = old_job(client, A, deadlines={})
+    client.delete(EMBED_QUEUE.wait(A.digest))
+
+    assert expire(client, [A], entry_id) == 1
+    assert entries(client) == []
+
+
+def test_dropping_a_job_leaves_a_row_that_flies_with_another_entry(client: redis.Redis) -> None:
+    entry_id = old_job(client, A, deadlines={"one": 1000})
+    client.hset(EMBED_QUEUE.wait(A.digest), "entry", "bulk:5-0")
+
+    assert expire(client, [A], entry_id) == 1
+    assert waiting(client, A)[b"entry"] == b"bulk:5-0"
+
+
+def test_a_caller_who_joins_late_keeps_the_job_alive(client: redis.Redis) -> None:
+    entry_id = old_job(client, A, deadlines={"one": 1000})
+
+    assert enqueue(client, A, channel="late") == [0, 1, 1]
+    assert expire(client, [A], entry_id) == 0
