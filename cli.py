@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -23,18 +24,24 @@ from producer.core import DEFAULT_WINDOW
 from producer.settings import load
 from producer.wire.models import TASKS, TaskName
 from workers import embed_worker, rerank_worker
-from workers.options import Command, Decorated, settings_options
+from workers.options import Command, Decorated, Interrupted, settings_options
 
 _LINES_PER_CALL = 256
-_NOT_FOR_PEOPLE = {"bulk_timeout_s", "lane_limit"}
+_MODELS = {"embed_model", "rerank_model"}
+_FOR_WORK = {"timeout_s", "bulk_timeout_s", "lane_limit", "max_text_bytes"}
 
 
-def _producer_options(task: TaskName | None = None) -> Callable[[Decorated], Decorated]:
-    """Options of a command that talks to one pool (`--model` is that pool's) or to none in particular."""
-    if task is None:
-        return settings_options(ProducerSettings, leave_out=_NOT_FOR_PEOPLE)
-    other = "rerank_model" if task == "embed" else "embed_model"
-    return settings_options(ProducerSettings, leave_out=_NOT_FOR_PEOPLE | {other}, rename={f"{task}_model": "--model"})
+def _work_options(task: TaskName, timeout: str) -> Callable[[Decorated], Decorated]:
+    """Options of a command that sends work to the pool of a task: `--model` is that pool's."""
+    taken = {f"{task}_model", timeout, "max_text_bytes"}
+    return settings_options(
+        ProducerSettings, leave_out=(_MODELS | _FOR_WORK) - taken, rename={f"{task}_model": "--model"}
+    )
+
+
+def _look_options() -> Callable[[Decorated], Decorated]:
+    """Options of a command that only looks."""
+    return settings_options(ProducerSettings, leave_out=_MODELS | _FOR_WORK)
 
 
 def _producer(flags: dict[str, Any]) -> Producer:
@@ -53,17 +60,23 @@ def main(debug: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of Redis (default: REDIS_URL's, or 6379); 0 is any.")
 @click.option("--data", type=click.Path(file_okay=False), help="Keep Redis's append-only file in this folder.")
 def up(offline: bool, port: int | None, data: str | None) -> None:
-    """Run an embedded Redis and both pools on this machine, in the foreground, until Ctrl-C."""
+    """Run Redis and both pools on this machine.
+
+    In the foreground, until Ctrl-C. The pools take their settings from the environment.
+    """
     run_up(os.environ, offline=offline, port=port, data_directory=Path(data) if data else None)
 
 
 @main.command(cls=Command, epilog="Example: headrace demo")
 def demo() -> None:
-    """Try everything on sample data with the offline models, then stop what was started."""
+    """Try everything on sample data, then exit.
+
+    With the offline models; whatever it starts is stopped again.
+    """
     run_demo(os.environ)
 
 
-@main.group()
+@main.group(epilog="Example: headrace worker embed --model offline")
 def worker() -> None:
     """Run a pool of worker processes."""
 
@@ -72,18 +85,18 @@ worker.add_command(embed_worker.main)
 worker.add_command(rerank_worker.main)
 
 
-@main.group()
+@main.group(epilog="Example: headrace enqueue embed 'where can I swim?'")
 def enqueue() -> None:
-    """Send texts or documents to a pool and print what comes back."""
+    """Send texts to a pool, wait, and print the results."""
 
 
 @enqueue.command("embed", cls=Command, epilog="Example: headrace enqueue embed --kind query --json 'where can I swim?'")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
 @click.option("--kind", default="query", show_default=True, metavar="query|passage", help="What the texts are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@_producer_options("embed")
+@_work_options("embed", "timeout_s")
 def enqueue_embed(texts: tuple[str, ...], kind: str, as_json: bool, **flags: Any) -> None:
-    """Embed each TEXT; "-" reads lines from standard input."""
+    """Turn texts into vectors; "-" reads lines."""
     with _producer(flags) as producer:
         _require_pool(producer, "embed")
         lines = _arguments(texts)
@@ -117,9 +130,9 @@ def enqueue_embed(texts: tuple[str, ...], kind: str, as_json: bool, **flags: Any
 @click.argument("documents", nargs=-1, required=True, metavar="DOC…")
 @click.option("--top-n", type=int, help="Print so many of the best only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_producer_options("rerank")
+@_work_options("rerank", "timeout_s")
 def enqueue_rerank(query: str, documents: tuple[str, ...], top_n: int | None, as_json: bool, **flags: Any) -> None:
-    """Rank the DOCs by relevance to QUERY; "-" reads documents from standard input, one a line."""
+    """Rank documents by a query; "-" reads lines."""
     with _producer(flags) as producer:
         _require_pool(producer, "rerank")
         result = producer.rerank(query, list(_arguments(documents)), top_n)
@@ -150,7 +163,7 @@ def enqueue_rerank(query: str, documents: tuple[str, ...], top_n: int | None, as
 )
 @click.option("--dry-run", is_flag=True, help="Count rows and cached rows, estimate the time, and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace SINK if it exists.")
-@_producer_options("embed")
+@_work_options("embed", "bulk_timeout_s")
 def reembed(
     source: str,
     sink: str,
@@ -163,7 +176,10 @@ def reembed(
     overwrite: bool,
     **flags: Any,
 ) -> None:
-    """Embed every record of SOURCE into SINK, both JSONL files or "-", over the bulk lane."""
+    """Embed one JSONL file into another.
+
+    Every record of SOURCE is embedded over the bulk lane and written to SINK, in order; "-" is a standard stream.
+    """
     with _producer(flags) as producer:
         records = JsonlSource(
             source, text_field=field, id_field=id_field, max_text_bytes=producer.settings.max_text_bytes
@@ -173,16 +189,20 @@ def reembed(
             views.show(views.survey_table(survey(producer, records, kind=kind)))
             return
         target = JsonlSink(sink, overwrite=overwrite)
-        with progress_bar(records.count()) as on_row:
-            rows = run_reembed(producer, records, target, kind=kind, window=window, on_row=on_row)
-        click.echo(f"{rows} rows written to {sink}", err=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with the sink left as it was
+        try:
+            with progress_bar(records.count()) as on_row:
+                rows = run_reembed(producer, records, target, kind=kind, window=window, on_row=on_row)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted, nothing was written; what is computed is cached: run it again") from None
+        click.echo(f"{rows} rows written to {views.stream_name(sink, 'output')}", err=True)
 
 
 @main.command(cls=Command, epilog="Example: headrace status --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_producer_options()
+@_look_options()
 def status(as_json: bool, **flags: Any) -> None:
-    """Show the lanes, workers and cache of every queue."""
+    """Show lanes, workers and cache of every queue."""
     with _producer(flags) as producer:
         states = producer.queue_states()
     if as_json:
@@ -195,9 +215,12 @@ def status(as_json: bool, **flags: Any) -> None:
 @click.argument("task", type=click.Choice(TASKS))
 @click.option("--model", help="Model of that pool; without it, the one of the environment or the default.")
 @click.option("--here", is_flag=True, help="Count only workers of this host or container.")
-@settings_options(ProducerSettings, leave_out=_NOT_FOR_PEOPLE | {"embed_model", "rerank_model"})
+@_look_options()
 def health(task: TaskName, model: str | None, here: bool, **flags: Any) -> None:
-    """Exit with 0 only if a live worker of the pool has its model loaded and makes progress."""
+    """Check that a pool is alive.
+
+    Exits with 0 only if a live worker has its model loaded and makes progress.
+    """
     with _producer({**flags, f"{task}_model": model}) as producer:
         state = producer.queue_state(task)
     host = socket.gethostname()
@@ -223,10 +246,10 @@ def _require_pool(producer: Producer, task: TaskName) -> None:
     if state.card is None and not any(worker.alive for worker in state.workers):
         model = producer.settings.embed_model if task == "embed" else producer.settings.rerank_model
         served = [other.card.model for other in producer.queue_states() if other.task == task and other.card]
-        others = f"pools run for {', '.join(served)}" if served else "no pool is running"
-        raise UnknownModel(
-            f"no {task} pool serves {model!r}, {others}; start one with: headrace worker {task} --model {model}"
-        )
+        advice = f"no pool has run; start one with: headrace worker {task} --model {model}"
+        if served:
+            advice = f"pools run for: {', '.join(served)}"
+        raise UnknownModel(f"no {task} pool serves {model!r}; {advice}")
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ class RedisServer:
             "choose one with --port, or 0 for any"
         )
 
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """End the server and remove what it kept only for itself."""
         if self._process is not None:

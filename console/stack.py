@@ -11,7 +11,7 @@ from console.children import start_module
 from console.redis_server import RedisServer, find_server
 from producer.client import Producer
 from producer.errors import ConfigurationError, RedisUnavailable
-from producer.wire.models import TASKS, TaskName
+from producer.wire.models import OFFLINE, TASKS, TaskName
 
 _POLL_S = 0.1
 
@@ -30,6 +30,8 @@ class Stack:
         self._environ = dict(environ)
         self._server = RedisServer(find_server(environ), port=port, data_directory=data_directory)
         self._database = database
+        offline = all(self._environ.get(name) == OFFLINE for name in ("HEADRACE_EMBED_MODEL", "HEADRACE_RERANK_MODEL"))
+        self._advice = "" if offline else "; without a model hub, use the offline models: headrace up --offline"
         self._pools: dict[TaskName, subprocess.Popen[bytes]] = {}
 
     @property
@@ -60,10 +62,14 @@ class Stack:
             time.sleep(_POLL_S)
 
     def check(self) -> None:
-        """Raise ConfigurationError if a pool has ended by itself."""
+        """Raise ConfigurationError if the server or a pool has ended by itself."""
+        if not self._server.running:
+            raise ConfigurationError("the embedded Redis has ended")
         for task, pool in self._pools.items():
             if pool.poll() is not None:
-                raise ConfigurationError(f"the {task} pool has ended with code {pool.returncode}; its reason is above")
+                raise ConfigurationError(
+                    f"the {task} pool has ended with code {pool.returncode}; its reason is above{self._advice}"
+                )
 
     def stop(self) -> None:
         """Let the pools finish their batches, then end the server."""

@@ -21,8 +21,10 @@ def status_view(states: Sequence[QueueState]) -> list[RenderableType]:
 def _queue_view(state: QueueState) -> list[RenderableType]:
     hits, misses = state.counters.get("hits", 0), state.counters.get("misses", 0)
     model = f"model {state.card.model}" if state.card else "no pool has served it lately"
+    truncated, expired = state.counters.get("truncated", 0), state.counters.get("expired", 0)
     head = Text(f"\n{state.task}:{state.tag}", style="bold")
-    head.append(f"  {model} · cache {hits} hits, {misses} misses · {state.dead} dead letters", style="not bold")
+    head.append(f"  {model}\ncache hits {hits}, misses {misses} · ", style="not bold")
+    head.append(f"dead letters {state.dead}, expired {expired}, texts truncated {truncated}", style="not bold")
     lanes = _table("lane", "waiting", "in flight", "oldest")
     for lane, load in state.lanes.items():
         age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
@@ -30,7 +32,9 @@ def _queue_view(state: QueueState) -> list[RenderableType]:
     workers = _table("worker", "state", "in flight", "rows", "rows/s", "progress")
     for worker in state.workers:
         beat = worker.heartbeat
-        counts = (str(beat.in_flight_rows), str(beat.rows_done), f"{beat.rows_per_s:.1f}")
+        # What a silent worker held has been taken over by others.
+        held, rate = (str(beat.in_flight_rows), f"{beat.rows_per_s:.1f}") if worker.alive else ("-", "-")
+        counts = (held, str(beat.rows_done), rate)
         workers.add_row(worker.name, worker_state(worker), *counts, f"{duration(worker.progress_age_ms / 1000)} ago")
     return [head, lanes, workers if workers.row_count else Text("no workers")]
 
@@ -120,7 +124,7 @@ def survey_table(survey: Survey) -> Table:
     table.add_row("rows", str(survey.rows))
     table.add_row("cached", str(survey.cached))
     table.add_row("to compute", f"{survey.rows - survey.cached} rows, {survey.missing_bytes} bytes of text")
-    table.add_row("estimated time", estimate)
+    table.add_row("model time, about", estimate)
     return table
 
 
@@ -134,6 +138,11 @@ def clip(text: str, width: int) -> str:
     """Fit a text on one line."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def stream_name(path: str, direction: str) -> str:
+    """Name a file, or the standard stream that "-" stands for."""
+    return f"standard {direction}" if path == "-" else path
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,21 @@ from producer.connection import connect_async, redis_errors
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.errors import HeadraceError
-from producer.flight import Count, Effect, Emit, Enqueue, Exists, Flow, Inspect, Lookup, Pull, Result, Steps, Wait
+from producer.flight import (
+    Count,
+    Effect,
+    Emit,
+    Enqueue,
+    Exists,
+    Flow,
+    Inspect,
+    ListPools,
+    Lookup,
+    Pull,
+    Result,
+    Steps,
+    Wait,
+)
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
@@ -98,9 +112,7 @@ class AsyncProducer:
 
     async def queue_states(self) -> list[QueueState]:
         """Like `Producer.queue_states`."""
-        with redis_errors():
-            pools: Any = await self._client.hgetall(pools_key(self.settings.namespace))
-        return [await self._read_state(queue) for queue in self._core.known_queues(pools)]
+        return [await self._read_state(queue) for queue in self._core.known_queues(await self._read_pools())]
 
     async def close(self) -> None:
         """Like `Producer.close`."""
@@ -144,21 +156,24 @@ class AsyncProducer:
             self._listener.unwatch(mailbox)
 
     async def _perform(self, effect: Effect, mailbox: TaskMailbox) -> Any:
+        answer: Any = None
         match effect:
             case Lookup(keys):
-                return await self._look_up(keys)
+                answer = await self._look_up(keys)
             case Exists(keys):
-                return await self._exist(keys)
+                answer = await self._exist(keys)
             case Enqueue(digests, make_call):
                 await self._listener.watch(mailbox, digests)
-                return await self._run_script(make_call(self._listener.channel))
+                answer = await self._run_script(make_call(self._listener.channel))
             case Wait(timeout_s):
-                return await mailbox.wait(timeout_s)
+                answer = await mailbox.wait(timeout_s)
             case Count(queue, hits, misses):
-                return self._counters.add(queue, hits, misses)
+                self._counters.add(queue, hits, misses)
             case Inspect(queue):
-                return await self._read_state(queue)
-        raise AssertionError(f"no such effect: {effect}")
+                answer = await self._read_state(queue)
+            case ListPools():
+                answer = await self._read_pools()
+        return answer
 
     async def _look_up(self, keys: tuple[str, ...]) -> Any:
         with redis_errors():
@@ -190,6 +205,10 @@ class AsyncProducer:
             async with self._client.pipeline(transaction=False) as pipeline:
                 state.ask(pipeline, queue)
                 return state.parse(queue, await pipeline.execute(raise_on_error=False))
+
+    async def _read_pools(self) -> Any:
+        with redis_errors():
+            return await self._client.hgetall(pools_key(self.settings.namespace))
 
     async def _send_counters(self) -> None:
         due = self._counters.take_due(force=True)

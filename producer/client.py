@@ -16,7 +16,21 @@ from producer.connection import connect, redis_errors
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.errors import HeadraceError
-from producer.flight import Count, Effect, Emit, Enqueue, Exists, Flow, Inspect, Lookup, Pull, Result, Steps, Wait
+from producer.flight import (
+    Count,
+    Effect,
+    Emit,
+    Enqueue,
+    Exists,
+    Flow,
+    Inspect,
+    ListPools,
+    Lookup,
+    Pull,
+    Result,
+    Steps,
+    Wait,
+)
 from producer.listener import Listener, ThreadMailbox
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
@@ -60,11 +74,18 @@ class Producer:
         return cls(load(ProducerSettings, os.environ if environ is None else environ))
 
     def embed(self, text: str, kind: str = "query", *, timeout_s: float | None = None) -> Vector:
-        """Embed one text ("query" or "passage"): float32, shape (dimension,)."""
+        """Embed one text ("query" or "passage"): float32, shape (dimension,).
+
+        The vector is fastembed's: of unit length if the model normalises (`offline` does, multilingual-e5-large does
+        not), so divide by the norms before taking dot products for cosines.
+        """
         return self._run(self._core.embed([text], kind, timeout_s)).vector(0)
 
     def embed_many(self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None) -> Vector:
-        """Embed texts at once: float32, shape (n, dimension), in order; duplicates are computed once."""
+        """Embed texts at once: float32, shape (n, dimension), in order; duplicates are computed once.
+
+        No texts give shape (0, 0): the dimension is the pool's to tell.
+        """
         return self._run(self._core.embed(texts, kind, timeout_s)).embeddings
 
     def embed_result(
@@ -114,9 +135,7 @@ class Producer:
 
     def queue_states(self) -> list[QueueState]:
         """Read the state of every queue that a pool has served here, and of this producer's own two."""
-        with redis_errors():
-            pools: Any = self._client.hgetall(pools_key(self.settings.namespace))
-        return [self._read_state(queue) for queue in self._core.known_queues(pools)]
+        return [self._read_state(queue) for queue in self._core.known_queues(self._read_pools())]
 
     def close(self) -> None:
         """Stop the listener, send what is counted, and close the connections. The producer cannot be used again."""
@@ -164,21 +183,24 @@ class Producer:
             self._listener.unwatch(mailbox)
 
     def _perform(self, effect: Effect, mailbox: ThreadMailbox) -> Any:
+        answer: Any = None
         match effect:
             case Lookup(keys):
-                return self._look_up(keys)
+                answer = self._look_up(keys)
             case Exists(keys):
-                return self._exist(keys)
+                answer = self._exist(keys)
             case Enqueue(digests, make_call):
                 self._listener.watch(mailbox, digests)
-                return self._run_script(make_call(self._listener.channel))
+                answer = self._run_script(make_call(self._listener.channel))
             case Wait(timeout_s):
-                return mailbox.wait(timeout_s)
+                answer = mailbox.wait(timeout_s)
             case Count(queue, hits, misses):
-                return self._counters.add(queue, hits, misses)
+                self._counters.add(queue, hits, misses)
             case Inspect(queue):
-                return self._read_state(queue)
-        raise AssertionError(f"no such effect: {effect}")
+                answer = self._read_state(queue)
+            case ListPools():
+                answer = self._read_pools()
+        return answer
 
     def _look_up(self, keys: tuple[str, ...]) -> Any:
         with redis_errors():
@@ -208,6 +230,10 @@ class Producer:
         with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
             state.ask(pipeline, queue)
             return state.parse(queue, pipeline.execute(raise_on_error=False))
+
+    def _read_pools(self) -> Any:
+        with redis_errors():
+            return self._client.hgetall(pools_key(self.settings.namespace))
 
     def _send_counters(self) -> None:
         due = self._counters.take_due(force=True)

@@ -62,8 +62,8 @@ def _url_errors() -> Iterator[None]:
     except (ValueError, TypeError, AttributeError):
         # The URL may hold a password, and so may the error's text: neither is repeated.
         raise ConfigurationError(
-            "REDIS_URL is not a Redis URL: write redis://[user:password@]host:port/db, rediss://… or unix://…, "
-            "with special characters of the password percent-encoded",
+            "REDIS_URL (--redis-url) is not a Redis URL: write redis://[user:password@]host:port/db, rediss://… or "
+            "unix://…, with special characters of the password percent-encoded",
             code="bad_redis_url",
         ) from None
 

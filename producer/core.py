@@ -14,7 +14,7 @@ from producer.errors import (
     ResultTimeout,
     RowFailed,
 )
-from producer.flight import Emit, Exists, Flight, Flow, Inspect, Pull
+from producer.flight import Emit, Exists, Flight, Flow, Inspect, ListPools, Pull
 from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
 from producer.settings import ProducerSettings
 from producer.wire.codec import decode_vector
@@ -163,12 +163,16 @@ class Core:
         lead = f"no result within {timeout_s:g} s for {len(flight.pending)} rows"
         try:
             state = yield Inspect(flight.queue)
+            pools = yield ListPools()
         except RedisUnavailable as error:
             return ResultTimeout(f"{lead}; the queue cannot be inspected: {error}")
-        model = self.settings.embed_model if flight.queue.task == "embed" else self.settings.rerank_model
+        task = flight.queue.task
+        model = self.settings.embed_model if task == "embed" else self.settings.rerank_model
         hint = ""
         if not any(worker.healthy for worker in state.workers):
-            hint = f"; start a pool with: headrace worker {flight.queue.task} --model {model}"
+            served = [name.decode() for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())]
+            others = f", or ask for a model that is served: {', '.join(served)}" if served and not state.card else ""
+            hint = f"; start a pool with: headrace worker {task} --model {model}{others}"
         return ResultTimeout(f"{lead}: {state.describe(flight.lane)}{hint}")
 
 

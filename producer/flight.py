@@ -71,6 +71,11 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class ListPools:
+    """Read which pools have run. Answer: a map of b"task:tag" to the model's name in bytes."""
+
+
+@dataclass(frozen=True)
 class Pull:
     """Take up to `count` texts from the caller's iterator. Answer: a list, shorter only at the end."""
 
@@ -84,7 +89,7 @@ class Emit:
     value: Any
 
 
-Effect = Lookup | Exists | Enqueue | Wait | Count | Inspect | Pull | Emit
+Effect = Lookup | Exists | Enqueue | Wait | Count | Inspect | ListPools | Pull | Emit
 Result = TypeVar("Result")
 Flow = Generator[Effect, Any, Result]
 

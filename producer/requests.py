@@ -28,12 +28,13 @@ def clean_text(text: object, max_bytes: int, *, what: str = "text") -> str:
         size = len(cleaned.encode())
     except UnicodeEncodeError as error:
         raise InvalidText(
-            f"{what} holds a lone surrogate at character {error.start}: decode its bytes as UTF-8 first",
+            f"{what} is not valid Unicode (a lone surrogate at character {error.start}): it must be decoded as UTF-8",
             code="not_unicode",
         ) from None
     if size > max_bytes:
         raise InvalidText(
-            f"{what} is {size} bytes long, the limit is {max_bytes}: shorten it or raise HEADRACE_MAX_TEXT_BYTES",
+            f"{what} is {size} bytes long, the limit is {max_bytes}: shorten it, or raise HEADRACE_MAX_TEXT_BYTES "
+            "for producers and workers",
             code="text_too_long",
         )
     return cleaned

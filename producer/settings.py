@@ -71,13 +71,14 @@ def _check_values(settings: Any) -> None:
     """Refuse a value of another type than its field's, a number below its least, infinity and NaN."""
     for field in dataclasses.fields(settings):
         env, minimum = field.metadata["env"], field.metadata["minimum"]
+        label = f"{env} (--{field.name.replace('_', '-')})"
         value: Any = getattr(settings, field.name)
         kind: type = type(field.default)
         if type(value) not in ((float, int) if kind is float else (kind,)):
             code = "bad_redis_url" if env == "REDIS_URL" else None
-            raise ConfigurationError(f"{env} must be {_NOUNS[kind]}, not {type(value).__name__}", code=code)
+            raise ConfigurationError(f"{label} must be {_NOUNS[kind]}, not {type(value).__name__}", code=code)
         if minimum is not None and not minimum <= value < math.inf:
-            raise ConfigurationError(f"{env} must be at least {minimum:g} and finite, not {value:g}")
+            raise ConfigurationError(f"{label} must be at least {minimum:g} and finite, not {value:g}")
 
 
 def _check_namespace(namespace: str) -> None:

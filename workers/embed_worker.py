@@ -40,7 +40,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
 @click.command("embed", cls=Command, epilog="Example: headrace worker embed --model offline --processes 2 --threads 1")
 @settings_options(WorkerSettings, leave_out={"rerank_model"}, rename={"embed_model": "--model"})
 def main(**flags: Any) -> None:
-    """Run a pool that turns texts into vectors, until SIGTERM or Ctrl-C."""
+    """Run the embed pool: texts to vectors."""
     settings = load_settings(WorkerSettings, os.environ, **flags)
     configure_logging(settings.log_level)
     raise SystemExit(Pool("embed", load, settings).run())

@@ -18,6 +18,12 @@ class OneLineError(click.ClickException):
         click.echo(f"headrace: {' '.join(self.message.split())}", err=True)
 
 
+class Interrupted(OneLineError):
+    """Ended by Ctrl-C or SIGTERM; the exit code is the shell's for that."""
+
+    exit_code = 130
+
+
 class Command(click.Command):
     """A command whose Headrace errors become one line, unless the program was started with --debug."""
 
@@ -47,7 +53,7 @@ def settings_options(
 def _option(field: Any, flag: str) -> Callable[[Decorated], Decorated]:
     name = flag or "--" + field.name.replace("_", "-")
     default, env = field.default, field.metadata["env"]
-    shown = f" [{env}; default: {default if default != '' else 'none'}]"
+    shown = f" [{env}; default: {str(default).lower() if isinstance(default, bool) else default or 'none'}]"
     if isinstance(default, bool):
         name = f"{name}/--no-{name.removeprefix('--')}"
         return click.option(name, field.name, default=None, help=field.metadata["help"] + shown)

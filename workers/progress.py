@@ -37,7 +37,10 @@ class Progress:
         self.count(truncated=1)
         if not self._warned:
             self._warned = True
-            logger.warning("texts longer than the model's %d tokens are truncated (said once; see `status`)", tokens)
+            logger.warning(
+                "texts longer than the model's %d tokens are truncated (said once; `headrace status` counts them)",
+                tokens,
+            )
 
     def unsent(self) -> dict[str, int]:
         """What has been counted since `mark_sent`."""

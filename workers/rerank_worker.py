@@ -41,7 +41,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
 )
 @settings_options(WorkerSettings, leave_out={"embed_model"}, rename={"rerank_model": "--model"})
 def main(**flags: Any) -> None:
-    """Run a pool that scores documents against queries, until SIGTERM or Ctrl-C."""
+    """Run the rerank pool: documents to scores."""
     settings = load_settings(WorkerSettings, os.environ, **flags)
     configure_logging(settings.log_level)
     raise SystemExit(Pool("rerank", load, settings).run())

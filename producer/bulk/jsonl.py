@@ -49,7 +49,8 @@ class JsonlSource:
         with _opened(self.path) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield self._record(line, f"{self.path} line {number}")
+                    place = "standard input" if self.path == STANDARD else self.path
+                    yield self._record(line, f"{place} line {number}")
 
     def _record(self, line: bytes, place: str) -> Record:
         try:

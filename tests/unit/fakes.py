@@ -12,7 +12,21 @@ import redis
 
 from producer.core import Core
 from producer.errors import HeadraceError, RedisUnavailable
-from producer.flight import Count, Effect, Emit, Enqueue, Exists, Flow, Inspect, Lookup, Pull, Result, Steps, Wait
+from producer.flight import (
+    Count,
+    Effect,
+    Emit,
+    Enqueue,
+    Exists,
+    Flow,
+    Inspect,
+    ListPools,
+    Lookup,
+    Pull,
+    Result,
+    Steps,
+    Wait,
+)
 from producer.results import Vector
 from producer.settings import ProducerSettings
 from producer.state import LaneState, QueueState, WorkerState
@@ -136,6 +150,7 @@ class FakeServer:
         self.unreadable_lookups = 0
         self.stray_hints: set[bytes] = set()
         self.state: QueueState | RedisUnavailable | None = None
+        self.pools: dict[bytes, bytes] = {}
         self.values: dict[str, bytes] = {}
         self.queue: list[Row] = []
         self.enqueued: list[list[Row]] = []
@@ -199,6 +214,8 @@ class FakeServer:
                 if isinstance(self.state, RedisUnavailable):
                     raise self.state
                 return self.state or queue_state(queue)
+            case ListPools():
+                return self.pools
         raise AssertionError(f"no such effect: {effect}")
 
     def _look_up(self, keys: tuple[str, ...]) -> list[bytes | None]:

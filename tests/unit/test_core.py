@@ -151,6 +151,14 @@ def test_a_timeout_without_workers_says_how_to_start_a_pool(clock: ManualClock, 
         server.run(flow)
 
 
+def test_a_timeout_without_a_pool_names_the_models_that_are_served(clock: ManualClock) -> None:
+    server = FakeServer(clock, work=nobody)
+    server.pools = {b"embed:mini-1": b"acme/mini", b"rerank:other-2": b"acme/other"}
+
+    with pytest.raises(ResultTimeout, match=r"a model that is served: acme/mini$"):
+        server.run(offline_core(clock).embed(["a"], "query", 1))
+
+
 def test_a_timeout_is_one_even_if_the_queue_cannot_be_inspected(clock: ManualClock) -> None:
     server = FakeServer(clock, work=nobody)
     server.state = RedisUnavailable("Redis cannot be reached: gone")

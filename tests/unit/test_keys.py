@@ -42,6 +42,7 @@ def test_what_a_script_touches_lies_in_one_cluster_slot_and_replies_do_not() -> 
     ("kind", "text", "query", "expected"),
     [
         (Kind.QUERY, "Apple", None, "cb2ffaa0e3a3b0602800587532ba49ec"),
+        (Kind.QUERY, "Bär", None, "492354d59f263bf1215f3a036bf8470d"),
         (Kind.PASSAGE, "Apple", None, "0c1ff55f6d4fac04c9eb0ad42ef05513"),
         (Kind.PAIR, "a lake", "where can I swim?", "83e0266e7df7b0e558c476ca64145aa7"),
     ],
@@ -68,8 +69,6 @@ def test_the_boundary_between_query_and_document_is_part_of_the_digest() -> None
     splits = [("", "3:abc"), ("3", ":abc"), ("3:", "abc"), ("3:a", "bc"), ("3:abc", "")]
 
     assert len({digest(Kind.PAIR, text, query) for query, text in splits}) == len(splits)
-    # A length counts bytes: with characters, the first of these would end inside the second.
-    assert digest(Kind.PAIR, "b", "é") != digest(Kind.PAIR, "\xa9b", "\xc3")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +129,7 @@ def test_a_revision_behind_the_name_makes_another_tag_of_the_same_model() -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["/models/my-model", "/elsewhere/my-model/", "./my-model", "../my-model", "~/my-model"]
+    "path", ["/models/my-model", "/elsewhere/my-model/", "models/my-model/", "./my-model", "../my-model", "~/my-model"]
 )
 def test_a_directory_is_known_by_its_last_component(path: str) -> None:
     assert resolve("embed", path).name == "my-model"
