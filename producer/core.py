@@ -131,7 +131,7 @@ class Core:
 
     def known_queues(self, pools: Mapping[bytes, bytes]) -> list[QueueKeys]:
         """The queues of the registered pools ("task:tag" to model) and this producer's own, each once, in order."""
-        names = {tuple(name.decode().split(":", 1)) for name in pools}
+        names = {tuple(name.decode().partition(":")[::2]) for name in pools}
         names |= {(queue.task, queue.tag) for queue in self.queues.values()}
         return [
             QueueKeys(task=task, tag=tag, namespace=self.settings.namespace)

@@ -233,11 +233,12 @@ def _sized_chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     size = 0
     for row in rows:
-        if chunk and (len(chunk) == _ROWS_PER_ENQUEUE or size + len(row.text) > _BYTES_PER_ENQUEUE):
+        row_bytes = len(row.text.encode())
+        if chunk and (len(chunk) == _ROWS_PER_ENQUEUE or size + row_bytes > _BYTES_PER_ENQUEUE):
             yield chunk
             chunk, size = [], 0
         chunk.append(row)
-        size += len(row.text)
+        size += row_bytes
     if chunk:
         yield chunk
 

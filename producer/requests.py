@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import TypeVar
 
 from producer.errors import InvalidRequest, InvalidText
@@ -11,6 +12,9 @@ from producer.wire.messages import Row
 Item = TypeVar("Item")
 
 MAX_DOCUMENTS = 1000
+
+_LONGEST_S = 1e9
+"""Far beyond what the wire carries, and far below what a float or a clock cannot hold."""
 
 
 def clean_text(text: object, max_bytes: int, *, what: str = "text") -> str:
@@ -104,9 +108,9 @@ def check_fallback(scores: Iterable[float] | None, documents: Sequence[str]) -> 
             f"fallback_scores has {len(taken)} scores for {len(documents)} documents", code="bad_fallback_scores"
         )
     try:
-        numbers = [float(score) for score in taken]
-    except (TypeError, ValueError):
-        numbers = [math.nan]
+        numbers = [float(score) if isinstance(score, Real) else math.nan for score in taken]
+    except OverflowError:
+        numbers = [math.inf]
     if not all(math.isfinite(number) for number in numbers):
         raise InvalidRequest("fallback_scores must be finite numbers", code="bad_fallback_scores")
     return numbers
@@ -114,6 +118,6 @@ def check_fallback(scores: Iterable[float] | None, documents: Sequence[str]) -> 
 
 def check_timeout(timeout_s: float) -> float:
     """Refuse a timeout that is not a positive number of seconds."""
-    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s <= _LONGEST_S):
         raise InvalidRequest(f"timeout_s must be a positive number of seconds, not {timeout_s!r}", code="bad_timeout")
     return float(timeout_s)

@@ -74,7 +74,8 @@ def _check_values(settings: Any) -> None:
         label = f"{env} (--{field.name.replace('_', '-')})"
         value: Any = getattr(settings, field.name)
         kind: type = type(field.default)
-        if type(value) not in ((float, int) if kind is float else (kind,)):
+        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        if not fits:
             code = "bad_redis_url" if env == "REDIS_URL" else None
             raise ConfigurationError(f"{label} must be {_NOUNS[kind]}, not {type(value).__name__}", code=code)
         if minimum is not None and not minimum <= value < math.inf:

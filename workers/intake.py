@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Sequence
 
-from producer.errors import HeadraceError, MalformedMessage
+from producer.errors import InvalidText, MalformedMessage
 from producer.requests import clean_text
 from producer.wire.codec import decode_job, decode_reply
-from producer.wire.messages import FailureReply, Job, Row
+from producer.wire.messages import FailureReply, Job, Reply, Row
 from workers.batching import QueuedRow
 from workers.ledger import Ledger
 from workers.outlet import Outlet
@@ -38,7 +38,25 @@ class Intake:
             self._ledger.open(entry.lane, entry.id, (row.digest for row in job.rows))
         rows = [(entry, row) for entry, job in jobs for row in job.rows]
         self._outlet.complete([(entry.lane, entry.id, row) for entry, row in rows if row.digest in cached])
-        return self._measure([(entry, row) for entry, row in rows if row.digest not in cached])
+        return self._measure(self._refuse([(entry, row) for entry, row in rows if row.digest not in cached]))
+
+    def _refuse(self, rows: Sequence[tuple[Entry, Row]]) -> list[tuple[Entry, Row]]:
+        """Fail the rows that no model should see, each for itself; return the others."""
+        good: list[tuple[Entry, Row]] = []
+        bad: list[tuple[QueuedRow, Reply]] = []
+        for entry, row in rows:
+            try:
+                clean_text(row.text, self._max_text_bytes)
+                if row.query is not None:
+                    clean_text(row.query, self._max_text_bytes, what="the query")
+            except InvalidText as error:
+                queued = QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1)
+                bad.append((queued, self._outlet.failure(error)))
+            else:
+                good.append((entry, row))
+        if bad:
+            self._outlet.finish(bad)
+        return good
 
     def _accept(self, entry: Entry) -> Job | None:
         if self._ledger.holds(entry.lane, entry.id):
@@ -46,20 +64,13 @@ class Intake:
         job = None
         try:
             job = decode_job(entry.fields)
-            self._check(job)
-        except HeadraceError as error:
+            if not self._task.accepts(job.header.kind):
+                raise MalformedMessage(f"rows of kind {job.header.kind} are not for a {self._task.name} pool")
+        except MalformedMessage as error:
             logger.warning("entry %s on lane %s cannot be run: %s", entry.id.decode(), entry.lane, error)
             self._outlet.reject(entry, job, error)
             return None
         return None if self._dropped(entry, job) else job
-
-    def _check(self, job: Job) -> None:
-        if not self._task.accepts(job.header.kind):
-            raise MalformedMessage(f"rows of kind {job.header.kind} are not for a {self._task.name} pool")
-        if job.header.query is not None:
-            clean_text(job.header.query, self._max_text_bytes, what="the query")
-        for row in job.rows:
-            clean_text(row.text, self._max_text_bytes)
 
     def _dropped(self, entry: Entry, job: Job) -> bool:
         """Drop a job whose callers have all given up."""

@@ -1,5 +1,6 @@
 """The parent process of a pool: spawns workers, restarts those that crash, and stops them all in order."""
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -12,16 +13,19 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
+import redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from producer.errors import ConfigurationError, MalformedMessage
 from producer.state import ALIVE_MS
-from producer.wire.codec import decode_message
+from producer.wire import scripts
+from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import Heartbeat
 from producer.wire.models import TaskName, resolve
 from workers.process import EXIT_CONFIGURATION, Load, connect_worker, serve
 from workers.settings import WorkerSettings
+from workers.streams import run_script
 
 logger = logging.getLogger("headrace.pool")
 
@@ -65,7 +69,7 @@ class Pool:
         """Keep all slots filled until a signal comes or a process cannot be started."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        self._slots = [_Slot(number=n, name=name) for n, name in enumerate(self._free_names())]
+        self._slots = [_Slot(number=n, name=name) for n, name in enumerate(self._take_names())]
         while not self._signals and not self._failed_code:
             for slot in self._slots:
                 self._fill(slot)
@@ -122,40 +126,69 @@ class Pool:
         for process in running:
             process.join()
 
-    def _free_names(self) -> list[str]:
-        """Choose slot names that no live process of this host has, lowest first.
+    def _take_names(self) -> list[str]:
+        """Take slot names that no live process of this host has, lowest first.
 
         Names are stable, so that a restarted pool finds its own unfinished entries, and consumers do not pile up.
         """
-        host, taken = socket.gethostname(), self._live_names()
-        names: list[str] = []
-        number = 0
-        while len(names) < self._settings.processes:
-            if (name := f"{host}/{number}") not in taken:
-                names.append(name)
-            number += 1
-        return names
-
-    def _live_names(self) -> set[str]:
         queue = QueueKeys.of(resolve(self._task, self._settings.model(self._task)), self._settings.namespace)
         client = connect_worker(self._settings.redis_url)
-        live = set()
+        names: list[str] = []
         try:
-            seconds, _ = client.time()
-            beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
-            for name, data in beats.items():
-                beat = decode_message(Heartbeat, data)
-                if seconds * 1000 - beat.beat_at_ms < ALIVE_MS and _runs(beat.pid):
-                    live.add(name.decode())
+            while len(names) < self._settings.processes and not self._signals:
+                names += self._try_names(client, queue, self._settings.processes - len(names), names)
         except AuthenticationError as error:
             raise ConfigurationError(
                 f"Redis refuses the user or the password: {error}", code="redis_refused"
             ) from error
-        except (RedisError, OSError, MalformedMessage) as error:
+        except (RedisError, OSError) as error:
             logger.warning("cannot see which workers run, taking the first names: %s", error)
+            names = [f"{socket.gethostname()}/{number}" for number in range(self._settings.processes)]
         finally:
             client.close()
-        return live
+        return names
+
+    def _try_names(self, client: redis.Redis, queue: QueueKeys, count: int, mine: list[str]) -> list[str]:
+        """Take up to `count` names that look free; fewer if another pool was faster."""
+        seconds, _ = client.time()
+        now_ms = seconds * 1000
+        beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
+        candidates = (f"{socket.gethostname()}/{number}" for number in itertools.count())
+        free = (name for name in candidates if name not in mine and not _is_live(beats.get(name.encode()), now_ms))
+        first_beat = encode_message(self._first_beat(now_ms))
+        return [
+            name
+            for name in itertools.islice(free, count)
+            if run_script(client, scripts.claim(queue, name, beats.get(name.encode(), b""), first_beat))
+        ]
+
+    def _first_beat(self, now_ms: int) -> Heartbeat:
+        """What stands for a worker until it beats itself: its parent lives, and nothing is loaded."""
+        return Heartbeat(
+            model=self._settings.model(self._task),
+            model_loaded=False,
+            dimension=0,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state="starting",
+            in_flight_rows=0,
+            rows_done=0,
+            rows_per_s=0.0,
+            started_at_ms=now_ms,
+            beat_at_ms=now_ms,
+            progressed_at_ms=now_ms,
+        )
+
+
+def _is_live(beat: bytes | None, now_ms: int) -> bool:
+    """Whether a heartbeat is fresh and its process runs; one that cannot be read is another release's, and live."""
+    if beat is None:
+        return False
+    try:
+        heartbeat = decode_message(Heartbeat, beat)
+    except MalformedMessage:
+        return True
+    return now_ms - heartbeat.beat_at_ms < ALIVE_MS and _runs(heartbeat.pid)
 
 
 def _runs(pid: int) -> bool:

@@ -175,8 +175,13 @@ class Streams:
         self.prepare()
 
     def _run(self, call: ScriptCall) -> Any:
-        try:
-            return self.client.execute_command(*call.command)
-        except NoScriptError:
-            self.client.script_load(call.script.source.decode())
-            return self.client.execute_command(*call.command)
+        return run_script(self.client, call)
+
+
+def run_script(client: redis.Redis, call: ScriptCall) -> Any:
+    """Call a script by its hash; after a restart or a flush of the script cache, load it first."""
+    try:
+        return client.execute_command(*call.command)
+    except NoScriptError:
+        client.script_load(call.script.source.decode())
+        return client.execute_command(*call.command)

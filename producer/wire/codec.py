@@ -1,5 +1,6 @@
 """Encodes and decodes every message: msgpack maps with a version, checked field by field, no extension types."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from producer.wire.messages import (
     Row,
     ScoreReply,
 )
+from producer.wire.models import TASKS
 
 VERSION = 1
 HEADER_FIELD = b"job"
@@ -100,8 +102,8 @@ def decode_reply(data: bytes) -> Reply:
         return EmbeddingReply(vector=vector)
     if "score" in body:
         _expect(body, required={"score"})
-        if not isinstance(body["score"], float):
-            raise MalformedMessage("the score is not a number")
+        if not isinstance(body["score"], float) or not math.isfinite(body["score"]):
+            raise MalformedMessage("the score is not a finite number")
         return ScoreReply(score=body["score"])
     _expect(body, required={"error", "message", "failed_at_ms"})
     _check_types(body, {"error": str, "message": str, "failed_at_ms": int})
@@ -133,6 +135,8 @@ def decode_message(cls: type[Message], data: bytes) -> Message:
     _expect(body, required={field.name for field in fields(cls)})
     types = {"str": str, "int": int, "float": float, "bool": bool, "TaskName": str}
     _check_types(body, {field.name: types[_type_name(field.type)] for field in fields(cls)})
+    if body.get("task", TASKS[0]) not in TASKS:
+        raise MalformedMessage("the task is unknown")
     return cls(**body)
 
 

@@ -90,3 +90,8 @@ def expire(queue: QueueKeys, lane: Lane, digests: Sequence[bytes], entry_id: byt
         keys=(queue.lane(lane), *(queue.wait(digest) for digest in digests)),
         arguments=(GROUP, entry_id, lane.value),
     )
+
+
+def claim(queue: QueueKeys, name: str, seen: bytes, heartbeat: bytes) -> ScriptCall:
+    """Take a worker's name, unless its heartbeat is no longer the one that was seen."""
+    return ScriptCall(script=script("claim"), keys=(queue.workers,), arguments=(name, seen, heartbeat))

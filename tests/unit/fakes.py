@@ -159,6 +159,7 @@ class FakeServer:
         self.counts: list[tuple[int, int]] = []
         self.lookups: list[int] = []
         self.waits_s: list[float] = []
+        self.pulls: list[int] = []
         self.pulled = self.emitted = self.most_held = 0
 
     @property
@@ -187,6 +188,7 @@ class FakeServer:
                 steps.send(None)
             elif isinstance(effect, Pull):
                 pulled = list(islice(source, effect.count))
+                self.pulls.append(effect.count)
                 self.pulled += len(pulled)
                 self.most_held = max(self.most_held, self.pulled - self.emitted)
                 steps.send(pulled)

@@ -64,6 +64,14 @@ def test_a_slow_worker_changes_nothing(server: FakeServer, rows_per_wait: int) -
     assert server.most_held == WINDOW
 
 
+def test_the_window_is_refilled_in_halves_however_slowly_rows_come_back(server: FakeServer) -> None:
+    server.rows_per_wait = 1
+
+    embed(server, texts_of(3 * WINDOW))
+
+    assert min(server.pulls) >= WINDOW // 2
+
+
 def test_replies_out_of_order_come_out_in_order(clock: ManualClock) -> None:
     held: list[Row] = []
 
@@ -150,7 +158,7 @@ def test_vectors_of_another_dimension_are_an_error_here_too(clock: ManualClock, 
         list(server.iterate(offline_core(clock).iter_embed("passage", WINDOW, None), texts_of(3)))
 
 
-@pytest.mark.parametrize("window", [0, -1, 1.5, "8", None])
+@pytest.mark.parametrize("window", [0, -1, True, 1.5, "8", None])
 def test_a_window_is_a_whole_number_of_1_or_more(clock: ManualClock, server: FakeServer, window: Any) -> None:
     with pytest.raises(InvalidRequest):
         list(server.iterate(offline_core(clock).iter_embed("passage", window, None), ["a"]))

@@ -82,6 +82,19 @@ def test_a_text_that_is_too_long_is_a_failure_with_its_code(client: redis.Redis)
         assert 0 < reply_ttl_s(client, query(text)) <= 60
 
 
+def test_a_text_that_is_too_long_fails_alone_in_its_job(client: redis.Redis) -> None:
+    shift = Shift(client, max_text_bytes=10)
+    header = encode_header(JobHeader(kind=Kind.QUERY, budget_ms=60_000))
+    add_job(client, {b"job": header, b"0": b"good", b"1": b"x" * 11, b"2": b" ", b"3": b"also good"})
+
+    shift.work()
+
+    assert shift.task.batches == [["good", "also good"]]
+    failures = [reply_of(client, query(text)) for text in ("x" * 11, " ")]
+    assert [getattr(reply, "code", None) for reply in failures] == ["text_too_long", "empty_text"]
+    assert lane_is_empty(client, INTERACTIVE)
+
+
 def test_a_row_that_makes_the_batch_raise_fails_alone(client: redis.Redis, shift: Shift) -> None:
     shift.task.broken = {"bad"}
     send(client, query("a"), query("bad"), query("c"))
@@ -93,6 +106,7 @@ def test_a_row_that_makes_the_batch_raise_fails_alone(client: redis.Redis, shift
     reply = reply_of(client, query("bad"))
     assert isinstance(reply, FailureReply)
     assert (reply.code, reply.message) == ("model_failed", "the model raised RuntimeError")
+    assert 0 < reply_ttl_s(client, query("bad")) <= 60, "a failure is no cache entry"
     assert shift.counts["rows"] == 2
     assert lane_is_empty(client, INTERACTIVE)
 

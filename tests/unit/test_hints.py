@@ -92,6 +92,16 @@ def test_a_switchboard_remembers_nothing_of_calls_that_are_over() -> None:
     assert (board._watchers, board._watched) == ({}, {})
 
 
+def test_a_long_call_does_not_gather_the_rows_that_it_has_heard_of() -> None:
+    board, mailbox = Switchboard(), Letters()
+    for number in range(100):
+        digest = b"%16d" % number
+        board.watch(mailbox, [digest])
+        board.deliver(digest)
+
+    assert (board._watchers, board._watched.get(mailbox, set())) == ({}, set())
+
+
 def test_a_thread_mailbox_gives_all_hints_since_the_last_time_once() -> None:
     mailbox = ThreadMailbox()
     mailbox.deliver(A)

@@ -94,4 +94,4 @@ def test_a_script_touches_only_keys_that_it_is_given(path: Path) -> None:
     made_up = [call for call in re.findall(r"redis\.call\('(\w+)', (?:'|ARGV|[^,)]*\.\.)", text) if call != "PUBLISH"]
 
     assert made_up == [], "a cluster must see every key in KEYS"
-    assert text.count("redis.call(") >= 3
+    assert text.count("redis.call(") >= 2

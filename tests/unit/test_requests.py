@@ -163,7 +163,7 @@ def test_good_fallback_scores_pass() -> None:
     requests.check_fallback(None, ["a"])
     requests.check_fallback([], [])
     requests.check_fallback([-1, 0.5], ["a", "b"])
-    requests.check_fallback(np.array([0.1, 0.2], dtype=np.float32), ["a", "b"])  # type: ignore[arg-type]
+    requests.check_fallback(np.array([0.1, 0.2], dtype=np.float32), ["a", "b"])
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, math.nan, math.inf, -math.inf, "5", None, [5]])

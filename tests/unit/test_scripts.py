@@ -108,9 +108,9 @@ def test_a_lane_that_would_be_too_full_is_left_as_it_was(client: redis.Redis, la
 
 
 def test_attaching_needs_no_room_on_the_lane(client: redis.Redis) -> None:
-    enqueue(client, A)
+    enqueue(client, A, B)
 
-    assert enqueue(client, A, channel="two", lane_limit=1) == [0, 1, 1]
+    assert enqueue(client, A, channel="two", lane_limit=1) == [0, 1, 2]
 
 
 def test_the_limit_counts_the_jobs_of_the_callers_lane_only(client: redis.Redis) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import redis
 
+from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane
 from producer.wire.messages import Row
-from tests.unit.fakes import EMBED_QUEUE, passage, redis_in_memory
+from tests.unit.fakes import EMBED_QUEUE, passage, redis_in_memory, run_script
 from tests.unit.scripting import complete, enqueue, entries, expire, heard, read, texts, waiting
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
@@ -121,3 +122,16 @@ def test_a_caller_who_joins_late_keeps_the_job_alive(client: redis.Redis) -> Non
 
     assert enqueue(client, A, channel="late") == [0, 1, 1]
     assert expire(client, [A], entry_id) == 0
+
+
+def test_a_name_is_claimed_only_by_who_saw_its_last_heartbeat(client: redis.Redis) -> None:
+    def claim(seen: bytes, beat: bytes) -> Any:
+        return run_script(client, scripts.claim(EMBED_QUEUE, "host/0", seen, beat))
+
+    assert [claim(b"", b"first"), claim(b"", b"second"), claim(b"first", b"third"), claim(b"first", b"fourth")] == [
+        1,
+        0,
+        1,
+        0,
+    ]
+    assert client.hgetall(EMBED_QUEUE.workers) == {b"host/0": b"third"}
