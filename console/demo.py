@@ -24,6 +24,8 @@ _READY_S = 120.0
 _SETTLE_S = 8.0
 _CANDIDATES = 20
 _SHOWN = 3
+_OTHER_COLUMNS = 38
+"""What the table needs beside a record's text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def run_demo(environ: Mapping[str, str]) -> None:
             console.print(f"({len(texts) - unique} of them are duplicates of others: computed once)\n", style="dim")
             with console.status("asking …"):
                 answers = [_ask(producer, query, texts, vectors) for query in queries]
-            console.print(_answer_table(answers))
+            console.print(_answer_table(answers, width=max(40, console.width - _OTHER_COLUMNS)))
         # A producer's last counts are sent when it closes, a worker's with its next heartbeat.
         with Producer(settings) as observer, console.status("counting …"):
             states = _settled(observer)
@@ -105,16 +107,17 @@ def _search(producer: Producer, query: str, texts: Sequence[str], vectors: Vecto
     return ranking, (time.perf_counter() - started) * 1000
 
 
-def _answer_table(answers: Sequence[_Answer]) -> Table:
-    table = Table(title=f"Questions: nearest {_CANDIDATES} by vector, reranked", title_justify="left")
+def _answer_table(answers: Sequence[_Answer], width: int) -> Table:
+    title = f"{len(answers)} questions: the {_CANDIDATES} nearest records by vector, reranked, and how long that took"
+    table = Table(title=title, title_justify="left")
     table.add_column(f"question, and the best {_SHOWN} records")
-    for heading in ("score", "first", "again"):
+    for heading in ("score", "cold", "cached"):
         table.add_column(heading, justify="right", no_wrap=True)
     for answer in answers:
         question = Text(answer.query, style="bold cyan")
         table.add_row(question, "", f"{answer.cold_ms:.0f} ms", Text(f"{answer.cached_ms:.1f} ms", style="green"))
         for rank, ranked in enumerate(answer.ranking.results, 1):
-            table.add_row(Text(f"{rank}. {clip(ranked.document, 46)}"), f"{ranked.score:.2f}", "", "")
+            table.add_row(Text(f"{rank}. {clip(ranked.document, width)}"), f"{ranked.score:.2f}", "", "")
         table.add_section()
     return table
 
