@@ -1,0 +1,1 @@
+"""Tests that kill what they started, over and over, and count the losses."""
