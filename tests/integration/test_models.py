@@ -31,7 +31,7 @@ SCORE_TOLERANCE = 1e-4
 def embedder(model_cache: Path) -> TextEmbedding:
     """The offline embedder, as a user of fastembed would load it."""
     TextEmbedding.add_custom_model(
-        model="test/offline-embedder",
+        model="test/direct-embedder",
         pooling=PoolingType.MEAN,
         normalization=True,
         sources=ModelSource(hf="test/none"),
@@ -39,16 +39,16 @@ def embedder(model_cache: Path) -> TextEmbedding:
         model_file="model.onnx",
     )
     directory = offline_models.embedder_directory(model_cache)
-    return TextEmbedding("test/offline-embedder", specific_model_path=str(directory), threads=1)
+    return TextEmbedding("test/direct-embedder", specific_model_path=str(directory), threads=1)
 
 
 @pytest.fixture(scope="module")
 def reranker(model_cache: Path) -> TextCrossEncoder:
     """The offline reranker, likewise."""
     source = ModelSource(hf="test/none")
-    TextCrossEncoder.add_custom_model(model="test/offline-reranker", sources=source, model_file="model.onnx")
+    TextCrossEncoder.add_custom_model(model="test/direct-reranker", sources=source, model_file="model.onnx")
     directory = offline_models.reranker_directory(model_cache)
-    return TextCrossEncoder("test/offline-reranker", specific_model_path=str(directory), threads=1)
+    return TextCrossEncoder("test/direct-reranker", specific_model_path=str(directory), threads=1)
 
 
 def test_vectors_are_fastembeds_in_company_and_alone(offline: OfflinePools, embedder: TextEmbedding) -> None:
