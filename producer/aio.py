@@ -1,8 +1,9 @@
 """The asyncio client: the same names as the sync one, awaited; performs the core's effects, and nothing else."""
 
+import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
@@ -10,13 +11,12 @@ from typing import Any, Self
 
 from redis.exceptions import NoScriptError
 
-from producer import state
+from producer import requests, state
 from producer.aio_listener import AsyncListener, TaskMailbox
-from producer.connection import connect_async, redis_errors
+from producer.connection import SHORTEST_S, STATE_S, connect_async, redis_errors
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
-from producer.errors import HeadraceError
-from producer.flight import (
+from producer.effects import (
     Count,
     Effect,
     Emit,
@@ -29,8 +29,10 @@ from producer.flight import (
     Pull,
     Result,
     Steps,
+    Unwatch,
     Wait,
 )
+from producer.errors import HeadraceError, InvalidRequest
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
@@ -45,7 +47,8 @@ class AsyncProducer:
     def __init__(self, settings: ProducerSettings) -> None:
         self.settings = settings
         self._core = Core(settings)
-        self._client = connect_async(settings.redis_url, timeout_s=settings.timeout_s)
+        self._client = connect_async(settings.redis_url)
+        self._closed = False
         self._counters = Counters(self._core.clock)
         self._listener = AsyncListener(self._client, hint_channel(secrets.token_hex(8), settings.namespace))
 
@@ -88,7 +91,8 @@ class AsyncProducer:
         timeout_s: float | None = None,
     ) -> AsyncIterator[Vector]:
         """Like `Producer.iter_embed`; the texts may also come from an async iterable."""
-        return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), texts)
+        source = aiter(texts) if isinstance(texts, AsyncIterable) else requests.as_iterator(texts)
+        return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), source)
 
     async def rerank(
         self,
@@ -116,6 +120,7 @@ class AsyncProducer:
 
     async def close(self) -> None:
         """Like `Producer.close`."""
+        self._closed = True
         await self._listener.close()
         with suppress(HeadraceError):  # statistics are not worth an error at the end
             await self._send_counters()
@@ -131,20 +136,21 @@ class AsyncProducer:
 
     async def _run(self, flow: Flow[Result]) -> Result:
         steps = Steps(flow)
-        async for _ in self._drive(steps, ()):
+        async for _ in self._drive(steps, iter(())):
             pass
         return steps.result
 
-    async def _drive(self, steps: Steps[Any], texts: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[Any]:
+    async def _drive(self, steps: Steps[Any], texts: Iterator[str] | AsyncIterator[str]) -> AsyncIterator[Any]:
+        if self._closed:
+            raise InvalidRequest("the producer is closed: make a new one", code="closed")
         mailbox = TaskMailbox()
-        source = aiter(texts) if isinstance(texts, AsyncIterable) else iter(texts)
         try:
             while (effect := steps.effect) is not None:
                 if isinstance(effect, Emit):
                     yield effect.value
                     steps.send(None)
                 elif isinstance(effect, Pull):
-                    steps.send(await _pull(source, effect.count))
+                    steps.send(await _pull(texts, effect.count))
                 else:
                     try:
                         answer = await self._perform(effect, mailbox)
@@ -158,32 +164,39 @@ class AsyncProducer:
     async def _perform(self, effect: Effect, mailbox: TaskMailbox) -> Any:
         answer: Any = None
         match effect:
-            case Lookup(keys):
-                answer = await self._look_up(keys)
+            case Lookup(keys, left_s):
+                answer = await self._within(left_s, self._look_up(keys))
             case Exists(keys):
                 answer = await self._exist(keys)
-            case Enqueue(digests, make_call):
-                await self._listener.watch(mailbox, digests)
-                answer = await self._run_script(make_call(self._listener.channel))
+            case Enqueue(digests, make_call, left_s):
+                await self._listener.watch(mailbox, digests, left_s)
+                answer = await self._within(left_s, self._run_script(make_call(self._listener.channel)))
             case Wait(timeout_s):
                 answer = await mailbox.wait(timeout_s)
+            case Unwatch(digests):
+                self._listener.unwatch(mailbox, digests)
             case Count(queue, hits, misses):
                 self._counters.add(queue, hits, misses)
             case Inspect(queue):
-                answer = await self._read_state(queue)
+                answer = await self._within(STATE_S, self._read_state(queue))
             case ListPools():
-                answer = await self._read_pools()
+                answer = await self._within(STATE_S, self._read_pools())
         return answer
 
-    async def _look_up(self, keys: tuple[str, ...]) -> Any:
+    async def _within(self, left_s: float, answer: Awaitable[Any]) -> Any:
+        """Give up on Redis within so many seconds (or in a quarter of one, if that is more)."""
         with redis_errors():
-            due = self._counters.take_due()
-            if not due:
-                return await self._client.mget(keys)
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.mget(keys)
-                self._counters.write(pipeline, due)
-                return (await pipeline.execute())[0]
+            async with asyncio.timeout(max(left_s, SHORTEST_S)):
+                return await answer
+
+    async def _look_up(self, keys: tuple[str, ...]) -> Any:
+        due = self._counters.take_due()
+        if not due:
+            return await self._client.mget(keys)
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.mget(keys)
+            self._counters.write(pipeline, due)
+            return (await pipeline.execute())[0]
 
     async def _exist(self, keys: tuple[str, ...]) -> Any:
         with redis_errors():
@@ -193,12 +206,11 @@ class AsyncProducer:
                 return await pipeline.execute()
 
     async def _run_script(self, call: ScriptCall) -> Any:
-        with redis_errors():
-            try:
-                return await self._client.execute_command(*call.command)
-            except NoScriptError:
-                await self._client.script_load(call.script.source)
-                return await self._client.execute_command(*call.command)
+        try:
+            return await self._client.execute_command(*call.command)
+        except NoScriptError:
+            await self._client.script_load(call.script.source.decode())
+            return await self._client.execute_command(*call.command)
 
     async def _read_state(self, queue: QueueKeys) -> QueueState:
         with redis_errors():

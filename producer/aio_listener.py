@@ -47,18 +47,18 @@ class AsyncListener:
         self._task: asyncio.Task[None] | None = None
         self._subscribed = asyncio.Event()
 
-    async def watch(self, mailbox: TaskMailbox, digests: Iterable[bytes]) -> None:
-        """Deliver hints for these rows to the mailbox from now on; starts the task at the first call."""
+    async def watch(self, mailbox: TaskMailbox, digests: Iterable[bytes], left_s: float) -> None:
+        """Deliver hints for these rows to the mailbox from now on; starts the task when there is none."""
         self._switchboard.watch(mailbox, digests)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._listen(), name="headrace-listener")
             # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._subscribed.wait(), _STARTUP_S)
+                await asyncio.wait_for(self._subscribed.wait(), min(_STARTUP_S, left_s))
 
-    def unwatch(self, mailbox: TaskMailbox) -> None:
-        """End the delivery to a mailbox."""
-        self._switchboard.unwatch(mailbox)
+    def unwatch(self, mailbox: TaskMailbox, digests: Iterable[bytes] | None = None) -> None:
+        """End the delivery of hints for these rows, or of all, to a mailbox."""
+        self._switchboard.unwatch(mailbox, digests)
 
     async def close(self) -> None:
         """Stop the task and wait for its end."""

@@ -9,14 +9,11 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from redis.exceptions import NoScriptError
-
-from producer import state
-from producer.connection import connect, redis_errors
+from producer import requests, state
+from producer.connection import LONGEST_S, STATE_S, Clients, redis_errors, run_script
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
-from producer.errors import HeadraceError
-from producer.flight import (
+from producer.effects import (
     Count,
     Effect,
     Emit,
@@ -29,15 +26,16 @@ from producer.flight import (
     Pull,
     Result,
     Steps,
+    Unwatch,
     Wait,
 )
+from producer.errors import HeadraceError, InvalidRequest
 from producer.listener import Listener, ThreadMailbox
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
 from producer.wire.keys import QueueKeys, hint_channel, pools_key
 from producer.wire.models import TaskName
-from producer.wire.scripts import ScriptCall
 
 
 class Producer:
@@ -53,11 +51,10 @@ class Producer:
     def __init__(self, settings: ProducerSettings) -> None:
         self.settings = settings
         self._core = Core(settings)
-        self._client = connect(settings.redis_url, timeout_s=settings.timeout_s)
+        self._clients = Clients(settings.redis_url)
+        self._closed = False
         self._start_process()
-        # A child of fork has none of its parent's threads, and must not hear its hints.
-        restart = weakref.WeakMethod(self._start_process)
-        os.register_at_fork(after_in_child=lambda: (method := restart()) and method())
+        _PRODUCERS.add(self)
 
     @classmethod
     def from_url(cls, url: str, **settings: Any) -> Self:
@@ -107,7 +104,8 @@ class Producer:
         `timeout_s` is the longest wait without any progress (default: `bulk_timeout_s`). Each vector is float32,
         shape (dimension,).
         """
-        return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), iter(texts))
+        source = requests.as_iterator(texts)
+        return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), source)
 
     def rerank(
         self,
@@ -139,10 +137,11 @@ class Producer:
 
     def close(self) -> None:
         """Stop the listener, send what is counted, and close the connections. The producer cannot be used again."""
+        self._closed = True
         self._listener.close()
         with suppress(HeadraceError):  # statistics are not worth an error at the end
             self._send_counters()
-        self._client.close()
+        self._clients.close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,9 +152,11 @@ class Producer:
         self.close()
 
     def _start_process(self) -> None:
+        """Make what belongs to one process: a child of fork has none of its parent's threads, and other hints."""
         self._counters = Counters(self._core.clock)
         channel = hint_channel(secrets.token_hex(8), self.settings.namespace)
-        self._listener = Listener(self._client, channel)
+        self._listener = Listener(self._clients.usual, channel)
+        weakref.finalize(self, self._listener.abandon)
 
     def _run(self, flow: Flow[Result]) -> Result:
         steps = Steps(flow)
@@ -164,6 +165,8 @@ class Producer:
         return steps.result
 
     def _drive(self, steps: Steps[Any], texts: Iterator[str]) -> Iterator[Any]:
+        if self._closed:
+            raise InvalidRequest("the producer is closed: make a new one", code="closed")
         mailbox = ThreadMailbox()
         try:
             while (effect := steps.effect) is not None:
@@ -185,59 +188,66 @@ class Producer:
     def _perform(self, effect: Effect, mailbox: ThreadMailbox) -> Any:
         answer: Any = None
         match effect:
-            case Lookup(keys):
-                answer = self._look_up(keys)
+            case Lookup(keys, left_s):
+                answer = self._look_up(keys, left_s)
             case Exists(keys):
                 answer = self._exist(keys)
-            case Enqueue(digests, make_call):
-                self._listener.watch(mailbox, digests)
-                answer = self._run_script(make_call(self._listener.channel))
+            case Enqueue(digests, make_call, left_s):
+                self._listener.watch(mailbox, digests, left_s)
+                with redis_errors():
+                    answer = run_script(self._clients.within(left_s), make_call(self._listener.channel))
             case Wait(timeout_s):
                 answer = mailbox.wait(timeout_s)
+            case Unwatch(digests):
+                self._listener.unwatch(mailbox, digests)
             case Count(queue, hits, misses):
                 self._counters.add(queue, hits, misses)
             case Inspect(queue):
-                answer = self._read_state(queue)
+                answer = self._read_state(queue, STATE_S)
             case ListPools():
-                answer = self._read_pools()
+                answer = self._read_pools(STATE_S)
         return answer
 
-    def _look_up(self, keys: tuple[str, ...]) -> Any:
+    def _look_up(self, keys: tuple[str, ...], left_s: float) -> Any:
+        client = self._clients.within(left_s)
         with redis_errors():
             due = self._counters.take_due()
             if not due:
-                return self._client.mget(keys)
-            with self._client.pipeline(transaction=False) as pipeline:
+                return client.mget(keys)
+            with client.pipeline(transaction=False) as pipeline:
                 pipeline.mget(keys)
                 self._counters.write(pipeline, due)
                 return pipeline.execute()[0]
 
     def _exist(self, keys: tuple[str, ...]) -> Any:
-        with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
+        with redis_errors(), self._clients.usual.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.exists(key)
             return pipeline.execute()
 
-    def _run_script(self, call: ScriptCall) -> Any:
-        with redis_errors():
-            try:
-                return self._client.execute_command(*call.command)
-            except NoScriptError:
-                self._client.script_load(call.script.source)
-                return self._client.execute_command(*call.command)
-
-    def _read_state(self, queue: QueueKeys) -> QueueState:
-        with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
+    def _read_state(self, queue: QueueKeys, left_s: float = LONGEST_S) -> QueueState:
+        with redis_errors(), self._clients.within(left_s).pipeline(transaction=False) as pipeline:
             state.ask(pipeline, queue)
             return state.parse(queue, pipeline.execute(raise_on_error=False))
 
-    def _read_pools(self) -> Any:
+    def _read_pools(self, left_s: float = LONGEST_S) -> Any:
         with redis_errors():
-            return self._client.hgetall(pools_key(self.settings.namespace))
+            return self._clients.within(left_s).hgetall(pools_key(self.settings.namespace))
 
     def _send_counters(self) -> None:
         due = self._counters.take_due(force=True)
         if due:
-            with redis_errors(), self._client.pipeline(transaction=False) as pipeline:
+            with redis_errors(), self._clients.usual.pipeline(transaction=False) as pipeline:
                 self._counters.write(pipeline, due)
                 pipeline.execute()
+
+
+_PRODUCERS: weakref.WeakSet[Producer] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for producer in list(_PRODUCERS):
+        producer._start_process()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,5 +1,6 @@
 """Opens Redis clients with our timeouts, and maps redis-py's errors to ours, here and nowhere else."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,33 +9,81 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from producer.errors import ConfigurationError, RedisUnavailable
+from producer.wire.scripts import ScriptCall
 
-_SOCKET_TIMEOUT_S = 5.0
+LONGEST_S = 5.0
+SHORTEST_S = 0.25
+_TIMEOUTS_S = (SHORTEST_S, 0.5, 1.0, 2.0, LONGEST_S)
+
+STATE_S = 0.5
+"""What a call that is out of time may take to say how its queue stands."""
+
 _RETRIES = 2
-"""Every producer command may be repeated: look-ups read, and the enqueue script is a no-op the second time."""
+"""A connection that breaks is made again: look-ups read, and the enqueue script is a no-op the second time. A server
+that does not answer is not asked again: the time is the caller's."""
+
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
+"""Notice within half a minute that the other side is gone without a word: a subscriber never sends."""
 
 
-def connect(url: str, *, timeout_s: float = 15.0) -> redis.Redis:
+class Clients:
+    """One sync client for each of a few socket timeouts, so that no command outlasts its call; none is connected yet.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._by_timeout_s = {timeout_s: connect(url, timeout_s=timeout_s) for timeout_s in _TIMEOUTS_S}
+
+    @property
+    def usual(self) -> redis.Redis:
+        """The client for what has no deadline of its own."""
+        return self._by_timeout_s[LONGEST_S]
+
+    def within(self, left_s: float) -> redis.Redis:
+        """The client that gives up within so many seconds (or in a quarter of one, if that is more)."""
+        return self._by_timeout_s[max((t for t in _TIMEOUTS_S if t <= left_s), default=SHORTEST_S)]
+
+    def close(self) -> None:
+        for client in self._by_timeout_s.values():
+            client.close()
+
+
+def connect(url: str, *, timeout_s: float = LONGEST_S) -> redis.Redis:
     """Make a client; nothing is connected yet.
 
     Raises:
         ConfigurationError: the URL cannot be read.
     """
     with _url_errors():
-        return redis.Redis.from_url(url, retry=Retry(_backoff(), _RETRIES), **_options(timeout_s))
+        retry = Retry(_backoff(), _RETRIES, supported_errors=(redis.exceptions.ConnectionError,))
+        return redis.Redis.from_url(url, retry=retry, **_options(timeout_s))
 
 
-def connect_async(url: str, *, timeout_s: float = 15.0) -> redis.asyncio.Redis:
-    """The same for asyncio."""
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """The same for asyncio, where each call brings its own timeout."""
     with _url_errors():
-        client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            url, retry=AsyncRetry(_backoff(), _RETRIES), **_options(timeout_s)
-        )
+        retry = AsyncRetry(_backoff(), _RETRIES, supported_errors=(redis.exceptions.ConnectionError,))
+        client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, retry=retry, **_options(LONGEST_S))
         return client
+
+
+def run_script(client: redis.Redis, call: ScriptCall) -> Any:
+    """Call a script by its hash; after a restart or a flush of the script cache, load it first."""
+    try:
+        return client.execute_command(*call.command)
+    except NoScriptError:
+        client.script_load(call.script.source.decode())
+        return client.execute_command(*call.command)
 
 
 @contextmanager
@@ -69,9 +118,13 @@ def _url_errors() -> Iterator[None]:
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
-    # All attempts together stay within the time that a call has.
-    timeout_s = min(timeout_s / (1 + _RETRIES), _SOCKET_TIMEOUT_S)
-    return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "decode_responses": False}
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "socket_keepalive_options": _KEEPALIVE,
+        "decode_responses": False,
+    }
 
 
 def _backoff() -> ExponentialWithJitterBackoff:

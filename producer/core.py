@@ -7,20 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from producer import requests
+from producer.effects import Emit, Exists, Flow, Inspect, ListPools, Pull
 from producer.errors import (
     HeadraceError,
     MalformedMessage,
+    ModelNotServed,
     RedisUnavailable,
     ResultTimeout,
     RowFailed,
 )
-from producer.flight import Emit, Exists, Flight, Flow, Inspect, ListPools, Pull
+from producer.flight import Flight
 from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
 from producer.settings import ProducerSettings
 from producer.wire.codec import decode_vector
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
 from producer.wire.models import TASKS, TaskName, resolve
+
+_ROWS_PER_QUESTION = 1000
 
 DEFAULT_WINDOW = 512
 """Rows that `iter_embed` keeps in flight."""
@@ -44,7 +48,7 @@ class Core:
         rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
         flight = self._flight("embed", Lane.INTERACTIVE)
         yield from self._collect(flight, rows, timeout_s)
-        vectors = [_vector(flight.replies[row.digest]) for row in rows]
+        vectors = [_vector(flight.replies[row.digest], f"text {n}") for n, row in enumerate(rows)]
         return EmbedResult(
             embeddings=_stack(vectors),
             cached=tuple(row.digest in flight.cached for row in rows),
@@ -55,8 +59,11 @@ class Core:
     def cached(self, texts: Sequence[str], kind: str) -> Flow[list[bool]]:
         """Tell which texts have their vector in the cache, without fetching or computing any."""
         rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
-        found = yield Exists(tuple(self.queues["embed"].reply(row.digest) for row in rows))
-        return [bool(there) for there in found]
+        found: list[bool] = []
+        for first in range(0, len(rows), _ROWS_PER_QUESTION):
+            keys = (self.queues["embed"].reply(row.digest) for row in rows[first : first + _ROWS_PER_QUESTION])
+            found += [bool(there) for there in (yield Exists(tuple(keys)))]
+        return found
 
     def iter_embed(self, kind: str, window: int, timeout_s: float | None) -> Flow[None]:
         """Embed any number of texts on the bulk lane, `window` rows in flight; emits vectors in order."""
@@ -78,13 +85,14 @@ class Core:
                 order.extend(row.digest for row in rows)
                 for row in rows:
                     uses[row.digest] = uses.get(row.digest, 0) + 1
-                yield from flight.start(rows, timeout_s)
+                flight.progressed_at = self.clock()  # nor is the time that a slow source takes
+                yield from flight.start(rows, self.clock() + timeout_s)
             while order and order[0] in flight.replies:
                 digest = order.popleft()
-                vector = _vector(flight.replies[digest])
+                vector = _vector(flight.replies[digest], "the text")
                 shape = _same_shape(vector, shape)
-                yield Emit(vector)
-                flight.progressed_at = self.clock()  # the time a slow consumer takes is not the queue's
+                yield Emit(vector.copy())  # a view of the reply could not be written to
+                flight.progressed_at = self.clock()  # the time that a slow consumer takes is not the queue's
                 uses[digest] -= 1
                 if not uses[digest]:
                     del uses[digest]
@@ -111,7 +119,7 @@ class Core:
         reason = None
         try:
             yield from self._collect(flight, rows, timeout_s)
-            scores = [_score(flight.replies[row.digest]) for row in rows]
+            scores = [_score(flight.replies[row.digest], f"document {n}") for n, row in enumerate(rows)]
         except HeadraceError as error:
             if fallback is None:
                 raise
@@ -148,15 +156,17 @@ class Core:
 
     def _collect(self, flight: Flight, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
         deadline = self.clock() + timeout_s
-        yield from flight.start(rows, timeout_s)
+        yield from flight.start(rows, deadline)
         while flight.pending:
             yield from self._await_more(flight, deadline, timeout_s)
 
     def _await_more(self, flight: Flight, deadline: float, timeout_s: float) -> Flow[None]:
-        left_s = deadline - self.clock()
-        if left_s <= 0:
+        if self.clock() < deadline:
+            yield from flight.advance(deadline)
+            return
+        yield from flight.look_again(deadline)
+        if flight.pending:
             raise (yield from self._late(flight, timeout_s))
-        yield from flight.advance(left_s)
 
     def _late(self, flight: Flight, timeout_s: float) -> Flow[HeadraceError]:
         """Build the error of a call whose time is over, with the state of its queue."""
@@ -168,30 +178,31 @@ class Core:
             return ResultTimeout(f"{lead}; the queue cannot be inspected: {error}")
         task = flight.queue.task
         model = self.settings.embed_model if task == "embed" else self.settings.rerank_model
-        hint = ""
+        text = f"{lead}: {state.describe(flight.lane)}"
+        served = [name.decode() for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())]
+        if served and not state.card and not state.workers:
+            return ModelNotServed(f"{text}; {model!r} is not served, pools have run for: {', '.join(served)}")
         if not any(worker.healthy for worker in state.workers):
-            served = [name.decode() for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())]
-            others = f", or ask for a model that is served: {', '.join(served)}" if served and not state.card else ""
-            hint = f"; start a pool with: headrace worker {task} --model {model}{others}"
-        return ResultTimeout(f"{lead}: {state.describe(flight.lane)}{hint}")
+            text += f"; start a pool with: headrace worker {task} --model {model}"
+        return ResultTimeout(text)
 
 
-def _vector(reply: Reply) -> Vector:
+def _vector(reply: Reply, what: str) -> Vector:
     if isinstance(reply, EmbeddingReply):
         return decode_vector(reply)
-    raise _failure(reply)
+    raise _failure(reply, what)
 
 
-def _score(reply: Reply) -> float:
+def _score(reply: Reply, what: str) -> float:
     if isinstance(reply, ScoreReply):
         return reply.score
-    raise _failure(reply)
+    raise _failure(reply, what)
 
 
-def _failure(reply: Reply) -> HeadraceError:
+def _failure(reply: Reply, what: str) -> HeadraceError:
     if isinstance(reply, FailureReply):
-        return RowFailed(f"a worker could not compute the row: {reply.message}", code=reply.code)
-    return MalformedMessage("the reply key holds a result of another task")
+        return RowFailed(f"a worker could not compute {what}: {reply.message}", code=reply.code)
+    return MalformedMessage(f"the reply key of {what} holds a result of another task")
 
 
 def _stack(vectors: Sequence[Vector]) -> Vector:

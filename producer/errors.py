@@ -8,6 +8,7 @@ HeadraceError
 ├── RedisUnavailable                Redis cannot be reached, or refuses (password, permissions, memory)
 ├── QueueFull                       the lane holds as many jobs as it may
 ├── ResultTimeout (TimeoutError)    the time was over before the result was there
+│   └── ModelNotServed (UnknownModel)   … and no pool serves the model, though others run
 ├── RowFailed                       a worker tried the row and could not compute it
 └── MalformedMessage                bytes on the wire that are not a message of this protocol
     └── UnsupportedVersion          a message of another protocol version
@@ -19,6 +20,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidText",
     "MalformedMessage",
+    "ModelNotServed",
     "QueueFull",
     "RedisUnavailable",
     "ResultTimeout",
@@ -79,6 +81,12 @@ class ResultTimeout(HeadraceError, TimeoutError):
     """The result was not there in time. The text carries the state of the queue at that moment."""
 
     code = "result_timeout"
+
+
+class ModelNotServed(ResultTimeout, UnknownModel):
+    """The time was over, and no pool has served the model lately, though pools for other models have run."""
+
+    code = "model_not_served"
 
 
 class RowFailed(HeadraceError):

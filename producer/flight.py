@@ -1,97 +1,23 @@
-"""One call's rows between look-up and answer, without I/O: what to ask Redis next, and what its answers mean.
-
-The clients drive these generators: each `yield` is an effect they perform, and its answer is sent back in.
-"""
+"""One call's rows between look-up and answer, without I/O: what to ask Redis next, and what its answers mean."""
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
 
-from producer.errors import HeadraceError, MalformedMessage, QueueFull, RedisUnavailable
+from producer.effects import Count, Enqueue, Flow, Lookup, Unwatch, Wait
+from producer.errors import MalformedMessage, QueueFull, RedisUnavailable
 from producer.wire import scripts
-from producer.wire.codec import MAX_BUDGET_MS, decode_reply
+from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, decode_reply
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import FailureReply, JobHeader, Reply, Row
 
 logger = logging.getLogger("headrace.producer")
 
 _ROWS_PER_LOOKUP = 1000
-_ROWS_PER_ENQUEUE = 250
+_ROWS_PER_ENQUEUE = 2 * MAX_ROWS_PER_JOB
 _BYTES_PER_ENQUEUE = 1 << 20
 _FIRST_RECHECK_S = 0.1
 _LAST_RECHECK_S = 2.0
 _HEAL_AFTER_S = 1.0
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """Read reply keys. Answer: a list of `bytes | None`."""
-
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Exists:
-    """Ask which reply keys are there, without reading them. Answer: a list of 0 and 1."""
-
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Enqueue:
-    """Watch for hints of these rows, then run the script. Answer: its three numbers."""
-
-    digests: tuple[bytes, ...]
-    call: Callable[[str], scripts.ScriptCall]
-    """Makes the call for a hint channel, which only the client knows."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Wait for hints, at most this long. Answer: the set of digests that came."""
-
-    timeout_s: float
-
-
-@dataclass(frozen=True)
-class Count:
-    """Add to the queue's counters, some time soon. Answer: None."""
-
-    queue: QueueKeys
-    hits: int
-    misses: int
-
-
-@dataclass(frozen=True)
-class Inspect:
-    """Read the state of the queue. Answer: a `QueueState`."""
-
-    queue: QueueKeys
-
-
-@dataclass(frozen=True)
-class ListPools:
-    """Read which pools have run. Answer: a map of b"task:tag" to the model's name in bytes."""
-
-
-@dataclass(frozen=True)
-class Pull:
-    """Take up to `count` texts from the caller's iterator. Answer: a list, shorter only at the end."""
-
-    count: int
-
-
-@dataclass(frozen=True)
-class Emit:
-    """Hand one value to the caller's loop. Answer: None."""
-
-    value: Any
-
-
-Effect = Lookup | Exists | Enqueue | Wait | Count | Inspect | ListPools | Pull | Emit
-Result = TypeVar("Result")
-Flow = Generator[Effect, Any, Result]
 
 
 class Flight:
@@ -112,11 +38,16 @@ class Flight:
         self._unsent: dict[bytes, Row] = {}
         self._unsent_at = clock()
 
-    def start(self, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
-        """Look the rows up, and put those that are missing on the lane with `timeout_s` to be computed."""
+    def start(self, rows: Sequence[Row], deadline: float) -> Flow[None]:
+        """Look the rows up, and put those that are missing on the lane, to be computed until `deadline`.
+
+        Raises:
+            RedisUnavailable: Redis does not answer in time, or refuses the jobs.
+            QueueFull: the interactive lane does not take them.
+        """
         unique = {row.digest: row for row in rows}
         new = [row for key, row in unique.items() if key not in self.replies and key not in self.pending]
-        found = yield from self._look_up(new)
+        found = yield from self._look_up(new, deadline)
         for row in new:
             data = found.get(row.digest)
             reply = self._decode(data)
@@ -131,27 +62,28 @@ class Flight:
         yield Count(self.queue, hits=len(new) - len(missing), misses=len(missing))
         if missing:
             self._arrived()
-            yield from self._enqueue(missing, timeout_s)
+            yield from self._enqueue(missing, deadline)
 
-    def advance(self, left_s: float) -> Flow[None]:
-        """Wait for hints (at most `left_s`), take what is there, and heal what was lost on the way."""
-        hinted = yield Wait(min(self._recheck_s, left_s))
+    def advance(self, deadline: float) -> Flow[None]:
+        """Wait for hints (until `deadline` at most), take what is there, and heal what was lost on the way."""
+        hinted = yield Wait(min(self._recheck_s, max(0.0, deadline - self.clock())))
         if self._unsent and self.clock() - self._unsent_at >= _HEAL_AFTER_S:
-            yield from self._enqueue_again(list(self._unsent.values()), left_s)
-        due = [self.pending[digest] for digest in hinted if digest in self.pending]
-        if not due and not hinted:
+            yield from self._enqueue_again(list(self._unsent.values()), deadline)
+        if hinted:
+            due = [self.pending[digest] for digest in hinted if digest in self.pending]
+        else:
             self._recheck_s = min(self._recheck_s * 2, _LAST_RECHECK_S)
             due = list(self.pending.values())
-        if not due:
-            return
-        found = yield from self._look_up(due)
-        if self._take(found):
-            self._arrived()
-        elif self.pending and self.clock() - self._healed_at >= max(_HEAL_AFTER_S, self._recheck_s):
-            # No result and no hint: the job may be gone (flushed, evicted, dropped), or the caller's share of
-            # its time may be over. Enqueueing again is a no-op while the job is there.
+        yield from self._take(due, deadline, hinted)
+        if self.pending and self.clock() - self._healed_at >= max(_HEAL_AFTER_S, self._recheck_s):
+            # Nothing for a while: jobs may be gone (flushed, evicted, dropped), or the callers' share of their time
+            # may be over. Enqueueing again is a no-op while a job is there.
             self._healed_at = self.clock()
-            yield from self._enqueue_again(list(self.pending.values()), left_s)
+            yield from self._enqueue_again(list(self.pending.values()), deadline)
+
+    def look_again(self, deadline: float) -> Flow[None]:
+        """Take what is there now, before giving up."""
+        yield from self._take(list(self.pending.values()), deadline, set())
 
     def forget(self, digest: bytes) -> None:
         """Drop an answered row that nobody in this call needs any more."""
@@ -163,24 +95,31 @@ class Flight:
         self._recheck_s = _FIRST_RECHECK_S
         self.progressed_at = self._healed_at = self.clock()
 
-    def _take(self, found: dict[bytes, bytes]) -> bool:
-        before = len(self.pending)
+    def _take(self, rows: Sequence[Row], deadline: float, hinted: set[bytes]) -> Flow[None]:
+        """Look rows up and close those that are answered; hints that will come for them are of no use any more."""
+        found = yield from self._look_up(rows, deadline)
+        answered = []
         for key, data in found.items():
             reply = self._decode(data)
             if reply is not None and data != self._stale_failures.get(key):
                 self.replies[key] = reply
                 del self.pending[key]
                 self._unsent.pop(key, None)
-        return len(self.pending) < before
+                answered.append(key)
+        if answered:
+            self._arrived()
+        if unhinted := tuple(key for key in answered if key not in hinted):
+            yield Unwatch(unhinted)
 
-    def _look_up(self, rows: Sequence[Row]) -> Flow[dict[bytes, bytes]]:
+    def _look_up(self, rows: Sequence[Row], deadline: float) -> Flow[dict[bytes, bytes]]:
         found: dict[bytes, bytes] = {}
         for chunk in _chunks(rows, _ROWS_PER_LOOKUP):
+            keys = tuple(self.queue.reply(row.digest) for row in chunk)
             try:
-                values = yield Lookup(tuple(self.queue.reply(row.digest) for row in chunk))
+                values = yield Lookup(keys, max(0.0, deadline - self.clock()))
             except RedisUnavailable as error:
                 logger.warning("the cache cannot be read, going on without it: %s", error)
-                continue
+                break
             found.update((row.digest, value) for row, value in zip(chunk, values, strict=True) if value is not None)
         return found
 
@@ -191,16 +130,19 @@ class Flight:
             logger.warning("a cached reply cannot be read and counts as a miss: %s", error)
             return None
 
-    def _enqueue_again(self, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
+    def _enqueue_again(self, rows: Sequence[Row], deadline: float) -> Flow[None]:
         """Enqueue rows of a call that waits already: trouble is no reason to give up before its time is over."""
         try:
-            yield from self._enqueue(rows, timeout_s)
+            yield from self._enqueue(rows, deadline)
         except (RedisUnavailable, QueueFull) as error:
             logger.warning("still waiting for %d rows: %s", len(self.pending), error)
 
-    def _enqueue(self, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
-        budget_ms = min(max(1, int(timeout_s * 1000)), MAX_BUDGET_MS)
+    def _enqueue(self, rows: Sequence[Row], deadline: float) -> Flow[None]:
+        self._unsent.update((row.digest, row) for row in rows)
+        self._unsent_at = self.clock()
         for chunk in _sized_chunks(rows):
+            left_s = max(0.0, deadline - self.clock())
+            budget_ms = min(max(1, int(left_s * 1000)), MAX_BUDGET_MS)
             header = JobHeader(kind=chunk[0].kind, budget_ms=budget_ms, query=chunk[0].query)
 
             def call(channel: str, header: JobHeader = header, chunk: list[Row] = chunk) -> scripts.ScriptCall:
@@ -208,19 +150,17 @@ class Flight:
                     self.queue, self.lane, header, chunk, channel=channel, lane_limit=self.lane_limit
                 )
 
-            added, _, queued = yield Enqueue(tuple(row.digest for row in chunk), call)
-            full = added < 0
-            for row in chunk:
-                if full:
-                    self._unsent[row.digest] = row
-                else:
-                    self._unsent.pop(row.digest, None)
-            self._unsent_at = self.clock()
-            if full and self.lane is Lane.INTERACTIVE:
-                raise QueueFull(
-                    f"lane interactive of {self.queue.task}:{self.queue.tag} holds {queued} jobs, the limit is "
-                    f"{self.lane_limit}: nothing was added; try again later or add workers"
-                )
+            _, _, queued, handled = yield Enqueue(tuple(row.digest for row in chunk), call, left_s)
+            for row in chunk[:handled]:
+                self._unsent.pop(row.digest, None)
+            if handled < len(chunk):
+                break  # the lane is full: more would only be asked in vain
+        if self._unsent and self.lane is Lane.INTERACTIVE:
+            raise QueueFull(
+                f"lane interactive of {self.queue.task}:{self.queue.tag} holds {queued} jobs, the limit is "
+                f"{self.lane_limit}: {len(self._unsent)} of {len(rows)} rows were not added; try again later "
+                "or add workers"
+            )
 
 
 def _chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
@@ -241,31 +181,3 @@ def _sized_chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
         size += row_bytes
     if chunk:
         yield chunk
-
-
-class Steps(Generic[Result]):
-    """Runs a flow step by step: perform `effect`, then `send` its answer or `throw` its error, until it is None."""
-
-    def __init__(self, flow: Flow[Result]) -> None:
-        self._flow = flow
-        self._result: list[Result] = []
-        self.effect: Effect | None = None
-        self._step(lambda: next(flow))
-
-    @property
-    def result(self) -> Result:
-        """What the flow returned; there once `effect` is None."""
-        return self._result[0]
-
-    def send(self, answer: Any) -> None:
-        self._step(lambda: self._flow.send(answer))
-
-    def throw(self, error: HeadraceError) -> None:
-        self._step(lambda: self._flow.throw(error))
-
-    def _step(self, resume: Callable[[], Effect]) -> None:
-        try:
-            self.effect = resume()
-        except StopIteration as stop:
-            self.effect = None
-            self._result.append(stop.value)

@@ -32,11 +32,15 @@ class Switchboard:
                 self._watchers.setdefault(digest, set()).add(mailbox)
                 self._watched.setdefault(mailbox, set()).add(digest)
 
-    def unwatch(self, mailbox: Mailbox) -> None:
-        """End all delivery to the mailbox."""
+    def unwatch(self, mailbox: Mailbox, digests: Iterable[bytes] | None = None) -> None:
+        """End the delivery of hints for these rows, or of all, to the mailbox."""
         with self._lock:
-            for digest in self._watched.pop(mailbox, ()):
+            watched = self._watched.get(mailbox, set())
+            for digest in list(watched if digests is None else digests):
                 self._forget(mailbox, digest)
+                watched.discard(digest)
+            if not watched:
+                self._watched.pop(mailbox, None)
 
     def deliver(self, hint: bytes) -> None:
         """Hand each digest of a hint to those who watch it. A row is ready once: its watch ends here."""

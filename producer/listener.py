@@ -49,19 +49,23 @@ class Listener:
         self._subscribed = threading.Event()
         self._stopping = threading.Event()
 
-    def watch(self, mailbox: ThreadMailbox, digests: Iterable[bytes]) -> None:
-        """Deliver hints for these rows to the mailbox from now on; starts the thread at the first call."""
+    def watch(self, mailbox: ThreadMailbox, digests: Iterable[bytes], left_s: float) -> None:
+        """Deliver hints for these rows to the mailbox from now on; starts the thread when there is none."""
         self._switchboard.watch(mailbox, digests)
         with self._starting:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._listen, name="headrace-listener", daemon=True)
                 self._thread.start()
                 # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
-                self._subscribed.wait(_STARTUP_S)
+                self._subscribed.wait(min(_STARTUP_S, left_s))
 
-    def unwatch(self, mailbox: ThreadMailbox) -> None:
-        """End the delivery to a mailbox."""
-        self._switchboard.unwatch(mailbox)
+    def unwatch(self, mailbox: ThreadMailbox, digests: Iterable[bytes] | None = None) -> None:
+        """End the delivery of hints for these rows, or of all, to a mailbox."""
+        self._switchboard.unwatch(mailbox, digests)
+
+    def abandon(self) -> None:
+        """Let the thread end by itself, soon: its producer is gone without being closed."""
+        self._stopping.set()
 
     def close(self) -> None:
         """Stop the thread and wait for its end."""

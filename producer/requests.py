@@ -1,7 +1,7 @@
 """Checks and cleans what callers pass: texts, kinds, documents, scores. Pure functions; the first error wins."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import TypeVar
 
@@ -51,6 +51,13 @@ def text_rows(texts: Iterable[str], kind: str, max_bytes: int, *, first: int = 0
         Row(kind=checked, text=clean_text(text, max_bytes, what=f"text {position}"))
         for position, text in enumerate(as_list(texts, "texts"), first)
     ]
+
+
+def as_iterator(texts: Iterable[str]) -> Iterator[str]:
+    """Take any iterable as an iterator, but not one string, whose characters nobody means."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise InvalidRequest(f"texts must be an iterable of strings, not {type(texts).__name__}")
+    return iter(texts)
 
 
 def as_list(values: Iterable[Item], what: str, *, code: str | None = None) -> list[Item]:

@@ -16,6 +16,7 @@ from types import FrameType
 import redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from producer.connection import run_script
 from producer.errors import ConfigurationError, MalformedMessage
 from producer.state import ALIVE_MS
 from producer.wire import scripts
@@ -25,7 +26,6 @@ from producer.wire.messages import Heartbeat
 from producer.wire.models import TaskName, resolve
 from workers.process import EXIT_CONFIGURATION, Load, connect_worker, serve
 from workers.settings import WorkerSettings
-from workers.streams import run_script
 
 logger = logging.getLogger("headrace.pool")
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
+from producer.connection import run_script
 from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane, QueueKeys
 from producer.wire.scripts import ScriptCall
@@ -176,12 +177,3 @@ class Streams:
 
     def _run(self, call: ScriptCall) -> Any:
         return run_script(self.client, call)
-
-
-def run_script(client: redis.Redis, call: ScriptCall) -> Any:
-    """Call a script by its hash; after a restart or a flush of the script cache, load it first."""
-    try:
-        return client.execute_command(*call.command)
-    except NoScriptError:
-        client.script_load(call.script.source.decode())
-        return client.execute_command(*call.command)

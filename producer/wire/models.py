@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import PurePath
 from typing import Literal
 
-from producer.errors import ConfigurationError
+from producer.errors import ConfigurationError, UnknownModel
 
 TaskName = Literal["embed", "rerank"]
 TASKS: tuple[TaskName, ...] = ("embed", "rerank")
@@ -70,14 +70,11 @@ def resolve(task: TaskName, model: str) -> ModelSpec:
     another host need not have it at the same place. "@label" behind any of them tells revisions apart.
 
     Raises:
-        ConfigurationError: the name is empty or has characters that no model name has.
+        UnknownModel: the name is empty or has characters that no model name has.
     """
     name, revision = split_revision(model) if isinstance(model, str) else ("", "")
     if not _NAME.fullmatch(name) or (revision and not _REVISION.fullmatch(revision)):
-        raise ConfigurationError(
-            f"{model!r} is not a model name: give one of fastembed's names, 'offline', or a directory",
-            code="unknown_model",
-        )
+        raise UnknownModel(f"{model!r} is not a model name: give one of fastembed's names, 'offline', or a directory")
     if name == OFFLINE:
         tokens = OFFLINE_EMBED_TOKENS if task == "embed" else OFFLINE_RERANK_TOKENS
         pooling = "mean" if task == "embed" else None

@@ -54,7 +54,9 @@ def test_nobody_listens(own_site: Site, closed_port: int) -> None:
     assert failure.value.code == "redis_unavailable"
 
 
-def test_a_producer_outlives_its_server(own_server: RedisServer, own_site: Site) -> None:
+def test_a_producer_outlives_its_server(
+    own_server: RedisServer, own_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     with own_site.producer() as producer:
         with Engine(own_site):
             producer.embed("before")
@@ -62,13 +64,17 @@ def test_a_producer_outlives_its_server(own_server: RedisServer, own_site: Site)
         with pytest.raises(RedisUnavailable) as failure:
             producer.embed("meanwhile")
         assert failure.value.code == "redis_unavailable"
+        _await_deafness(caplog)
         own_server.start()
         with Engine(own_site):
             assert np.array_equal(producer.embed("after"), vector_of("after"))
             assert np.array_equal(producer.embed("before"), vector_of("before"))
+        _await_listener(own_site)
 
 
-def test_an_async_producer_outlives_its_server(own_server: RedisServer, own_site: Site) -> None:
+def test_an_async_producer_outlives_its_server(
+    own_server: RedisServer, own_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         async with own_site.async_producer() as producer:
             with Engine(own_site):
@@ -76,9 +82,11 @@ def test_an_async_producer_outlives_its_server(own_server: RedisServer, own_site
             own_server.kill()
             with pytest.raises(RedisUnavailable):
                 await producer.embed("meanwhile")
+            await asyncio.to_thread(_await_deafness, caplog)
             own_server.start()
             with Engine(own_site):
                 assert np.array_equal(await producer.embed("after"), vector_of("after"))
+            await asyncio.to_thread(_await_listener, own_site)
 
     asyncio.run(scenario())
 
@@ -100,3 +108,13 @@ def test_a_call_whose_server_stays_away_ends_at_its_timeout(own_server: RedisSer
         own_server.kill()
         with pytest.raises(ResultTimeout, match="the queue cannot be inspected"):
             asked.result(60)
+
+
+def _await_deafness(caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until the listener has noticed that its server is away."""
+    wait_until(lambda: "hints are interrupted" in caplog.text, what="a warning of the listener")
+
+
+def _await_listener(site: Site) -> None:
+    """Wait until the producer hears hints again; without, it would live on re-checks."""
+    wait_until(lambda: site.client.pubsub_channels(f"{site.namespace}:hint:*"), what="a subscription")

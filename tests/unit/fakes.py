@@ -11,8 +11,7 @@ import numpy as np
 import redis
 
 from producer.core import Core
-from producer.errors import HeadraceError, RedisUnavailable
-from producer.flight import (
+from producer.effects import (
     Count,
     Effect,
     Emit,
@@ -25,8 +24,10 @@ from producer.flight import (
     Pull,
     Result,
     Steps,
+    Unwatch,
     Wait,
 )
+from producer.errors import HeadraceError, RedisUnavailable
 from producer.results import Vector
 from producer.settings import ProducerSettings
 from producer.state import LaneState, QueueState, WorkerState
@@ -151,6 +152,7 @@ class FakeServer:
         self.stray_hints: set[bytes] = set()
         self.state: QueueState | RedisUnavailable | None = None
         self.pools: dict[bytes, bytes] = {}
+        self.unwatched: set[bytes] = set()
         self.values: dict[str, bytes] = {}
         self.queue: list[Row] = []
         self.enqueued: list[list[Row]] = []
@@ -202,7 +204,7 @@ class FakeServer:
 
     def _perform(self, effect: Effect) -> Any:
         match effect:
-            case Lookup(keys):
+            case Lookup(keys, _):
                 return self._look_up(keys)
             case Exists(keys):
                 return [int(key.rsplit(":", 1)[1] in self.values) for key in keys]
@@ -210,6 +212,9 @@ class FakeServer:
                 return self._enqueue(effect)
             case Wait(timeout_s):
                 return self._wait(timeout_s)
+            case Unwatch(digests):
+                self.unwatched |= set(digests)
+                return None
             case Count(_, hits, misses):
                 return self.counts.append((hits, misses))
             case Inspect(queue):
@@ -227,13 +232,13 @@ class FakeServer:
             raise RedisUnavailable("Redis cannot be reached")
         return [self.values.get(key.rsplit(":", 1)[1]) for key in keys]
 
-    def _enqueue(self, effect: Enqueue) -> tuple[int, int, int]:
+    def _enqueue(self, effect: Enqueue) -> tuple[int, int, int, int]:
         lane, channel, budget_ms, _, _, header, *texts = effect.call(CHANNEL).arguments
         assert channel == CHANNEL
         self.lanes.add(str(lane))
         if self.full_calls:
             self.full_calls -= 1
-            return -1, 0, 7
+            return 0, 0, 7, 0
         shared = msgpack.unpackb(bytes(header))  # type: ignore[arg-type]
         rows = [Row(kind=Kind(shared["kind"]), text=bytes(text).decode(), query=shared.get("query")) for text in texts]  # type: ignore[arg-type]
         assert tuple(row.digest for row in rows) == effect.digests
@@ -241,7 +246,7 @@ class FakeServer:
         self.budgets_ms.append(int(budget_ms))
         lost, self.lose_next_rows = self.lose_next_rows, max(0, self.lose_next_rows - len(rows))
         self.queue += rows[lost:]
-        return len(rows), 0, len(self.queue)
+        return len(rows), 0, len(self.queue), len(rows)
 
     def _wait(self, timeout_s: float) -> set[bytes]:
         self.waits_s.append(timeout_s)

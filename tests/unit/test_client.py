@@ -30,7 +30,7 @@ Call = Callable[[Any], Any]
 def server(monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     """Let both clients connect to one in-memory Redis; return a plain client of it."""
     shared = fakeredis.FakeServer()
-    monkeypatch.setattr("producer.client.connect", lambda *_, **__: fakeredis.FakeRedis(server=shared))
+    monkeypatch.setattr("producer.connection.connect", lambda *_, **__: fakeredis.FakeRedis(server=shared))
     monkeypatch.setattr("producer.aio.connect_async", lambda *_, **__: fakeredis.FakeAsyncRedis(server=shared))
     client: redis.Redis = fakeredis.FakeRedis(server=shared)
     return client

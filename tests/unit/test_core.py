@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from producer.errors import InvalidRequest, MalformedMessage, QueueFull, RedisUnavailable, ResultTimeout, RowFailed
+from producer.errors import (
+    InvalidRequest,
+    MalformedMessage,
+    ModelNotServed,
+    QueueFull,
+    RedisUnavailable,
+    ResultTimeout,
+    RowFailed,
+)
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import EmbeddingReply, Reply, Row, ScoreReply
 from tests.unit.fakes import (
@@ -155,7 +163,7 @@ def test_a_timeout_without_a_pool_names_the_models_that_are_served(clock: Manual
     server = FakeServer(clock, work=nobody)
     server.pools = {b"embed:mini-1": b"acme/mini", b"rerank:other-2": b"acme/other"}
 
-    with pytest.raises(ResultTimeout, match=r"a model that is served: acme/mini$"):
+    with pytest.raises(ModelNotServed, match=r"'offline' is not served, pools have run for: acme/mini$"):
         server.run(offline_core(clock).embed(["a"], "query", 1))
 
 

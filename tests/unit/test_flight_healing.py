@@ -2,8 +2,9 @@
 
 import pytest
 
+from producer.effects import Enqueue, Lookup, Steps, Wait
 from producer.errors import QueueFull, RedisUnavailable
-from producer.flight import Enqueue, Flight, Lookup, Steps, Wait
+from producer.flight import Flight
 from producer.wire.keys import Lane
 from producer.wire.messages import Reply, Row
 from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, passage, result_of
@@ -31,7 +32,7 @@ def finish(server: FakeServer, one: Flight, *, steps: int = 50) -> None:
     for _ in range(steps):
         if not one.pending:
             return
-        server.run(one.advance(60.0))
+        server.run(one.advance(server.clock() + 60.0))
     raise AssertionError(f"rows still pending after {steps} steps: {list(one.pending.values())}")
 
 
@@ -39,7 +40,7 @@ def test_a_full_interactive_lane_raises_with_its_numbers(clock: ManualClock, ser
     server.full_calls = 1
 
     with pytest.raises(QueueFull) as caught:
-        server.run(flight(clock).start(rows("a"), 5))
+        server.run(flight(clock).start(rows("a"), clock() + 5))
 
     assert "holds 7 jobs, the limit is 100" in str(caught.value)
     assert f"embed:{EMBED_QUEUE.tag}" in str(caught.value)
@@ -49,7 +50,7 @@ def test_a_full_bulk_lane_waits_and_goes_on(clock: ManualClock, server: FakeServ
     server.full_calls = 3
     one = flight(clock, Lane.BULK)
 
-    server.run(one.start(rows("a"), 60))
+    server.run(one.start(rows("a"), clock() + 60))
     finish(server, one)
 
     assert server.sent == ["a"]
@@ -61,9 +62,9 @@ def test_rows_that_found_the_bulk_lane_full_are_sent_while_others_make_progress(
 ) -> None:
     one = flight(clock, Lane.BULK)
     many = rows(*(f"row {number}" for number in range(300)))
-    server.run(one.start(many[:250], 60))
+    server.run(one.start(many[:200], clock() + 60))
     server.full_calls = 1
-    server.run(one.start(many[250:], 60))
+    server.run(one.start(many[200:], clock() + 60))
     server.rows_per_wait = 1
 
     def slowly(row: Row) -> Reply:
@@ -73,17 +74,17 @@ def test_rows_that_found_the_bulk_lane_full_are_sent_while_others_make_progress(
     server.work = slowly
 
     for _ in range(4):
-        server.run(one.advance(60))
+        server.run(one.advance(clock() + 60))
 
-    assert [len(call) for call in server.enqueued] == [250, 50]
+    assert [len(call) for call in server.enqueued] == [200, 100]
 
 
 def test_hints_are_waited_for_and_only_hinted_rows_are_looked_up(clock: ManualClock, server: FakeServer) -> None:
     server.rows_per_wait = 2
     one = flight(clock)
-    server.run(one.start(rows("a", "b", "c"), 5))
+    server.run(one.start(rows("a", "b", "c"), clock() + 5))
 
-    server.run(one.advance(5))
+    server.run(one.advance(clock() + 5))
 
     assert server.lookups == [3, 2]
     assert set(one.pending) == {passage("c").digest}
@@ -93,9 +94,9 @@ def test_hints_for_rows_of_others_cost_no_look_up(clock: ManualClock, server: Fa
     server.rows_per_wait = 0
     server.stray_hints = {b"x" * 16}
     one = flight(clock)
-    server.run(one.start(rows("a"), 5))
+    server.run(one.start(rows("a"), clock() + 5))
 
-    server.run(one.advance(5))
+    server.run(one.advance(clock() + 5))
 
     assert server.lookups == [1]
 
@@ -104,7 +105,7 @@ def test_lost_hints_still_end_in_results(clock: ManualClock, server: FakeServer)
     server.lose_hints = True
     one = flight(clock)
 
-    server.run(one.start(rows("a", "b"), 60))
+    server.run(one.start(rows("a", "b"), clock() + 60))
     finish(server, one)
 
     assert set(one.replies) == {row.digest for row in rows("a", "b")}
@@ -116,34 +117,34 @@ def test_re_checks_come_soon_at_first_then_seldom_and_soon_again_after_progress(
 ) -> None:
     server.rows_per_wait = 0
     one = flight(clock)
-    server.run(one.start(rows("a", "b"), 60))
+    server.run(one.start(rows("a", "b"), clock() + 60))
 
     for _ in range(7):
-        server.run(one.advance(60))
+        server.run(one.advance(clock() + 60))
     assert server.waits_s == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
     server.rows_per_wait = 1
-    server.run(one.advance(60))
+    server.run(one.advance(clock() + 60))
     server.rows_per_wait = 0
-    server.run(one.advance(60))
+    server.run(one.advance(clock() + 60))
     assert server.waits_s[7:] == [2.0, 0.1]
 
 
 def test_a_wait_is_never_longer_than_what_is_left(clock: ManualClock, server: FakeServer) -> None:
     server.rows_per_wait = 0
     one = flight(clock)
-    server.run(one.start(rows("a"), 60))
+    server.run(one.start(rows("a"), clock() + 60))
 
-    server.run(one.advance(0.03))
+    server.run(one.advance(clock() + 0.03))
 
-    assert server.waits_s == [0.03]
+    assert server.waits_s == pytest.approx([0.03])
 
 
 def test_rows_that_are_lost_altogether_are_enqueued_again(clock: ManualClock, server: FakeServer) -> None:
     server.lose_next_rows = 2
     one = flight(clock)
 
-    server.run(one.start(rows("a", "b"), 60))
+    server.run(one.start(rows("a", "b"), clock() + 60))
     finish(server, one)
 
     assert server.sent == ["a", "b", "a", "b"]
@@ -157,11 +158,11 @@ def test_only_what_is_still_missing_is_enqueued_again_and_not_before_a_second(
     one = flight(clock)
     started = clock()
 
-    server.run(one.start(rows("lost", "fine"), 60))
-    server.run(one.advance(60))
+    server.run(one.start(rows("lost", "fine"), clock() + 60))
+    server.run(one.advance(clock() + 60))
     while len(server.enqueued) == 1:
         assert clock() - started < 3
-        server.run(one.advance(60))
+        server.run(one.advance(clock() + 60))
 
     assert server.sent == ["lost", "fine", "lost"]
     assert clock() - started >= 1
@@ -172,18 +173,18 @@ def test_healing_that_fails_is_a_warning_and_is_tried_again(
     clock: ManualClock, error: RedisUnavailable | QueueFull, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = flight(clock)
-    steps = Steps(one.start(rows("a"), 60))
+    steps = Steps(one.start(rows("a"), clock() + 60))
     tries = 0
     while tries < 3:
         match steps.effect:
             case None:
-                steps = Steps(one.advance(60))
+                steps = Steps(one.advance(clock() + 60))
             case Enqueue() if tries:
                 tries += 1
                 steps.throw(error)
             case Enqueue():
                 tries = 1
-                steps.send((1, 0, 1))
+                steps.send((1, 0, 1, 1))
             case Lookup(keys):
                 steps.send([None] * len(keys))
             case Wait(timeout_s):

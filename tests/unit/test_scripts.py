@@ -19,7 +19,7 @@ def client() -> redis.Redis:
 
 
 def test_one_text_is_one_job_with_a_waiter_and_a_lease(client: redis.Redis) -> None:
-    assert enqueue(client, A, B) == [2, 0, 2]
+    assert enqueue(client, A, B) == [2, 0, 2, 2]
 
     assert texts(client) == ["a", "b"]
     ids = [entry_id for entry_id, _ in entries(client)]
@@ -32,7 +32,7 @@ def test_one_text_is_one_job_with_a_waiter_and_a_lease(client: redis.Redis) -> N
 def test_a_second_caller_attaches_and_adds_no_job(client: redis.Redis) -> None:
     enqueue(client, A)
 
-    assert enqueue(client, A, B, channel="two") == [1, 1, 2]
+    assert enqueue(client, A, B, channel="two") == [1, 1, 2, 2]
 
     assert texts(client) == ["a", "b"]
     assert waiting(client, A).keys() == {b"entry", b"one", b"two"}
@@ -43,7 +43,7 @@ def test_the_same_call_again_changes_nothing_but_the_time(client: redis.Redis) -
     enqueue(client, A)
     before = entries(client)
 
-    assert enqueue(client, A) == [0, 1, 1]
+    assert enqueue(client, A) == [0, 1, 1, 1]
 
     assert entries(client) == before
     assert waiting(client, A).keys() == {b"entry", b"one"}
@@ -53,7 +53,7 @@ def test_a_row_whose_entry_is_gone_becomes_a_job_again_and_keeps_its_waiters(cli
     enqueue(client, A)
     client.xdel(EMBED_QUEUE.lane(INTERACTIVE), *[entry_id for entry_id, _ in entries(client)])
 
-    assert enqueue(client, A, channel="two") == [1, 0, 1]
+    assert enqueue(client, A, channel="two") == [1, 0, 1, 1]
 
     assert waiting(client, A)[b"entry"] == b"interactive:" + entries(client)[0][0]
     assert waiting(client, A).keys() == {b"entry", b"one", b"two"}
@@ -62,7 +62,7 @@ def test_a_row_whose_entry_is_gone_becomes_a_job_again_and_keeps_its_waiters(cli
 def test_an_interactive_caller_does_not_wait_behind_the_bulk_lane(client: redis.Redis) -> None:
     enqueue(client, A, lane=BULK, channel="bulk-caller")
 
-    assert enqueue(client, A, lane=INTERACTIVE, channel="person") == [1, 0, 1]
+    assert enqueue(client, A, lane=INTERACTIVE, channel="person") == [1, 0, 1, 1]
 
     assert (texts(client, BULK), texts(client, INTERACTIVE)) == (["a"], ["a"])
     assert waiting(client, A)[b"entry"].startswith(b"interactive:")
@@ -73,7 +73,7 @@ def test_a_bulk_caller_attaches_to_either_lane(client: redis.Redis) -> None:
     enqueue(client, A, lane=INTERACTIVE)
     enqueue(client, B, lane=BULK)
 
-    assert enqueue(client, A, B, lane=BULK, channel="two") == [0, 2, 1]
+    assert enqueue(client, A, B, lane=BULK, channel="two") == [0, 2, 1, 2]
 
     assert (texts(client, INTERACTIVE), texts(client, BULK)) == (["a"], ["b"])
 
@@ -82,7 +82,7 @@ def test_the_pairs_of_a_query_are_packed_by_the_hundred_without_those_in_flight(
     pairs = [pair(f"d{number}") for number in range(250)]
     enqueue(client, pairs[3], pairs[120])
 
-    assert enqueue(client, *pairs, channel="two") == [248, 2, 4]
+    assert enqueue(client, *pairs, channel="two") == [248, 2, 4, 250]
 
     jobs = [decode_job(fields) for _, fields in entries(client, key=RERANK_QUEUE.lane(INTERACTIVE))]
     assert [len(job.rows) for job in jobs] == [2, 100, 100, 48]
@@ -91,33 +91,44 @@ def test_the_pairs_of_a_query_are_packed_by_the_hundred_without_those_in_flight(
 
 
 def test_texts_of_a_hundred_rows_are_a_hundred_jobs(client: redis.Redis) -> None:
-    assert enqueue(client, *(passage(f"t{number}") for number in range(100))) == [100, 0, 100]
+    assert enqueue(client, *(passage(f"t{number}") for number in range(100))) == [100, 0, 100, 100]
 
 
-@pytest.mark.parametrize(("lane_limit", "added"), [(3, 2), (2, -1)])
+@pytest.mark.parametrize(("lane_limit", "added"), [(3, 2), (2, 0)])
 def test_a_lane_that_would_be_too_full_is_left_as_it_was(client: redis.Redis, lane_limit: int, added: int) -> None:
     enqueue(client, A)
     before = (entries(client), waiting(client, A))
 
     assert enqueue(client, A, B, C, channel="two", lane_limit=lane_limit)[0] == added
 
-    if added < 0:
-        assert enqueue(client, A, B, C, channel="two", lane_limit=lane_limit) == [-1, 0, 1]
+    if not added:
+        assert enqueue(client, A, B, C, channel="two", lane_limit=lane_limit) == [0, 0, 1, 0]
         assert (entries(client), waiting(client, A)) == before
         assert client.keys("*wait*") == [EMBED_QUEUE.wait(A.digest).encode()]
+
+
+def test_a_nearly_full_bulk_lane_takes_the_first_rows(client: redis.Redis) -> None:
+    enqueue(client, B, lane=BULK)
+    d, e = passage("d"), passage("e")
+
+    assert enqueue(client, A, B, C, d, e, lane=BULK, channel="two", lane_limit=3) == [2, 1, 3, 3]
+
+    assert texts(client, BULK) == ["b", "a", "c"]
+    assert [b"two" in waiting(client, row) for row in (A, B, C, d, e)] == [True, True, True, False, False]
+    assert enqueue(client, d, e, lane=BULK, lane_limit=3) == [0, 0, 3, 0]
 
 
 def test_attaching_needs_no_room_on_the_lane(client: redis.Redis) -> None:
     enqueue(client, A, B)
 
-    assert enqueue(client, A, channel="two", lane_limit=1) == [0, 1, 2]
+    assert enqueue(client, A, channel="two", lane_limit=1) == [0, 1, 2, 1]
 
 
 def test_the_limit_counts_the_jobs_of_the_callers_lane_only(client: redis.Redis) -> None:
     enqueue(client, A, B, lane=BULK)
 
-    assert enqueue(client, C, lane_limit=1) == [1, 0, 1]
-    assert enqueue(client, *(pair(f"d{number}") for number in range(101)), lane_limit=1)[0] == -1
+    assert enqueue(client, C, lane_limit=1) == [1, 0, 1, 1]
+    assert enqueue(client, *(pair(f"d{number}") for number in range(101)), lane_limit=1) == [0, 0, 0, 0]
 
 
 def test_the_lease_of_a_wait_key_is_only_ever_extended(client: redis.Redis) -> None:

@@ -2,7 +2,8 @@
 -- KEYS[1] stream of the caller's lane   KEYS[2] stream of the other lane   KEYS[3..] wait key of each row
 -- ARGV[1] lane   ARGV[2] the caller's hint channel   ARGV[3] time budget in ms   ARGV[4] most jobs on the lane
 -- ARGV[5] most rows in a job   ARGV[6] job header   ARGV[7..] text of each row
--- Returns {rows added, rows attached to a flight, jobs on the lane}; {-1, 0, jobs} if it is full: nothing was done.
+-- Returns {rows added, rows attached to a flight, jobs on the lane, rows handled}. A lane that is nearly full takes,
+-- of an interactive call, nothing; of a bulk call, the first rows: the others are for the caller to send again.
 local time = redis.call('TIME')
 local deadline_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
 
@@ -24,8 +25,13 @@ for row = 3, #KEYS do
 end
 
 local rows_per_job, queued = tonumber(ARGV[5]), redis.call('XLEN', KEYS[1])
-local jobs = math.ceil(#fresh / rows_per_job)
-if jobs > 0 and queued + jobs > tonumber(ARGV[4]) then return {-1, 0, queued} end
+local room = math.max(0, tonumber(ARGV[4]) - queued)
+local jobs, handled = math.ceil(#fresh / rows_per_job), #KEYS - 2
+if jobs > room then
+  if ARGV[1] ~= 'bulk' then return {0, 0, queued, 0} end
+  jobs, handled = room, fresh[room * rows_per_job + 1] - 3
+  for n = #fresh, room * rows_per_job + 1, -1 do fresh[n] = nil end
+end
 
 for first = 1, #fresh, rows_per_job do
   local last, entry = math.min(first + rows_per_job - 1, #fresh), {}
@@ -35,10 +41,10 @@ for first = 1, #fresh, rows_per_job do
 end
 
 local lease_ms = tonumber(ARGV[3]) + 1000
-for row = 3, #KEYS do
+for row = 3, handled + 2 do
   if tonumber(redis.call('HGET', KEYS[row], ARGV[2]) or 0) < deadline_ms then
     redis.call('HSET', KEYS[row], ARGV[2], string.format('%d', deadline_ms))
   end
   if redis.call('PTTL', KEYS[row]) < lease_ms then redis.call('PEXPIRE', KEYS[row], lease_ms) end
 end
-return {#fresh, #KEYS - 2 - #fresh, queued + jobs}
+return {#fresh, handled - #fresh, queued + jobs, handled}

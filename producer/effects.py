@@ -1,0 +1,120 @@
+"""What a flow asks of its client: one small class for each kind of effect, and the stepping of a flow.
+
+A flow is a generator: each `yield` is an effect that the client performs, and its answer is sent back in.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from producer.errors import HeadraceError
+from producer.wire import scripts
+from producer.wire.keys import QueueKeys
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Read reply keys, within `left_s`. Answer: a list of `bytes | None`."""
+
+    keys: tuple[str, ...]
+    left_s: float
+
+
+@dataclass(frozen=True)
+class Exists:
+    """Ask which reply keys are there, without reading them. Answer: a list of 0 and 1."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Enqueue:
+    """Watch for hints of these rows, then run the script, within `left_s`. Answer: its four numbers."""
+
+    digests: tuple[bytes, ...]
+    call: Callable[[str], scripts.ScriptCall]
+    """Makes the call for a hint channel, which only the client knows."""
+
+    left_s: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait for hints, at most this long. Answer: the set of digests that came."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Unwatch:
+    """Hints of these rows are not wanted any more. Answer: None."""
+
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Add to the queue's counters, some time soon. Answer: None."""
+
+    queue: QueueKeys
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Read the state of the queue. Answer: a `QueueState`."""
+
+    queue: QueueKeys
+
+
+@dataclass(frozen=True)
+class ListPools:
+    """Read which pools have run. Answer: a map of b"task:tag" to the model's name in bytes."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Take up to `count` texts from the caller's iterator. Answer: a list, shorter only at the end."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Hand one value to the caller's loop. Answer: None."""
+
+    value: Any
+
+
+Effect = Lookup | Exists | Enqueue | Wait | Unwatch | Count | Inspect | ListPools | Pull | Emit
+Result = TypeVar("Result")
+Flow = Generator[Effect, Any, Result]
+
+
+class Steps(Generic[Result]):
+    """Runs a flow step by step: perform `effect`, then `send` its answer or `throw` its error, until it is None."""
+
+    def __init__(self, flow: Flow[Result]) -> None:
+        self._flow = flow
+        self._result: list[Result] = []
+        self.effect: Effect | None = None
+        self._step(lambda: next(flow))
+
+    @property
+    def result(self) -> Result:
+        """What the flow returned; there once `effect` is None."""
+        return self._result[0]
+
+    def send(self, answer: Any) -> None:
+        self._step(lambda: self._flow.send(answer))
+
+    def throw(self, error: HeadraceError) -> None:
+        self._step(lambda: self._flow.throw(error))
+
+    def _step(self, resume: Callable[[], Effect]) -> None:
+        try:
+            self.effect = resume()
+        except StopIteration as stop:
+            self.effect = None
+            self._result.append(stop.value)
