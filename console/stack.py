@@ -1,8 +1,9 @@
 """Everything on one machine: an embedded Redis and both pools, started and stopped in order."""
 
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,7 @@ from console.redis_server import RedisServer, find_server
 from producer.client import Producer
 from producer.errors import ConfigurationError, RedisUnavailable
 from producer.wire.models import OFFLINE, TASKS, TaskName
+from workers.stopping import SignalCount
 
 _POLL_S = 0.1
 
@@ -26,10 +28,12 @@ class Stack:
         port: int,
         database: int = 0,
         data_directory: Path | None = None,
+        requests: SignalCount | None = None,
     ) -> None:
         self._environ = dict(environ)
         self._server = RedisServer(find_server(environ), port=port, data_directory=data_directory)
         self._database = database
+        self._requests = requests or SignalCount()
         offline = all(self._environ.get(name) == OFFLINE for name in ("HEADRACE_EMBED_MODEL", "HEADRACE_RERANK_MODEL"))
         self._advice = "" if offline else "; without a model hub, use the offline models: headrace up --offline"
         self._pools: dict[TaskName, subprocess.Popen[bytes]] = {}
@@ -46,15 +50,15 @@ class Stack:
         for task in TASKS:
             self._pools[task] = start_module(f"workers.{task}_worker", environ)
 
-    def wait_ready(self, producer: Producer, timeout_s: float, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Wait until both pools have a healthy worker.
+    def wait_ready(self, producer: Producer, timeout_s: float) -> None:
+        """Wait until both pools have a healthy worker, or somebody asks to stop.
 
         Raises:
             ConfigurationError: a pool has ended, or is not ready in time.
         """
         deadline = time.monotonic() + timeout_s
         waiting = set(TASKS)
-        while waiting and not stopping():
+        while waiting and not self._requests.count:
             if time.monotonic() > deadline:
                 raise ConfigurationError(f"the {' and '.join(sorted(waiting))} pool was not ready in {timeout_s:g} s")
             self.check()
@@ -72,12 +76,14 @@ class Stack:
                 )
 
     def stop(self) -> None:
-        """Let the pools finish their batches, then end the server."""
-        for pool in self._pools.values():
-            if pool.poll() is None:
-                pool.terminate()
-        for pool in self._pools.values():
-            pool.wait()
+        """Let the pools finish their batches, then end the server; a further request to stop ends them at once."""
+        asked, told = 1, 0
+        while running := [pool for pool in self._pools.values() if pool.poll() is None]:
+            if told < max(asked, self._requests.count):
+                told = max(asked, self._requests.count)
+                for pool in running:
+                    pool.send_signal(signal.SIGINT if told > asked else signal.SIGTERM)
+            time.sleep(_POLL_S)
         self._server.stop()
 
     def __enter__(self) -> Self:

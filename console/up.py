@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
@@ -14,11 +13,12 @@ from producer.connection import connect
 from producer.errors import ConfigurationError
 from producer.settings import ProducerSettings, load
 from producer.wire.models import OFFLINE
+from workers.stopping import SignalCount
 
 _READY_S = 3600.0
 """A production model may have to be downloaded first."""
 
-_WATCH_S = 0.5
+_WATCH_S = 0.1
 
 OFFLINE_MODELS = {"HEADRACE_EMBED_MODEL": OFFLINE, "HEADRACE_RERANK_MODEL": OFFLINE}
 
@@ -30,24 +30,26 @@ def run_up(environ: Mapping[str, str], *, offline: bool, port: int | None, data_
         ConfigurationError: there is no server to start, the port is taken, or a pool ends by itself.
     """
     console = Console()
-    stopping = _Signals()
+    requests = SignalCount()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: requests.note(number))
     environ = {**environ, **(OFFLINE_MODELS if offline else {})}
     port, database = _place(environ, port)
-    with Stack(environ, port=port, database=database, data_directory=data_directory) as stack:
+    with Stack(environ, port=port, database=database, data_directory=data_directory, requests=requests) as stack:
         settings = load(ProducerSettings, environ, redis_url=stack.url)
         with Producer(settings) as producer:
             console.print(f"Redis listens on {stack.url}; loading {settings.embed_model}, {settings.rerank_model} …")
-            stack.wait_ready(producer, _READY_S, stopping)
-        if not stopping():
+            stack.wait_ready(producer, _READY_S)
+        if not requests.count:
             console.print("Ready. In another terminal:")
             exports = {"REDIS_URL": stack.url, **(OFFLINE_MODELS if offline else {})}
             console.print("  export " + " ".join(f"{name}={value}" for name, value in exports.items()), soft_wrap=True)
             console.print("  headrace enqueue embed 'where can I swim?'")
             console.print("Ctrl-C stops everything.")
-        while not stopping():
+        while not requests.count:
             stack.check()
             time.sleep(_WATCH_S)
-        console.print("Stopping …")
+        console.print("Stopping … (once more: at once)")
 
 
 def _place(environ: Mapping[str, str], port: int | None) -> tuple[int, int]:
@@ -64,18 +66,3 @@ def _place(environ: Mapping[str, str], port: int | None) -> tuple[int, int]:
     if address.get("host", "localhost") not in ("localhost", "127.0.0.1"):
         raise ConfigurationError("REDIS_URL is of another host, and `up` starts a Redis here: unset it or pass --port")
     return address.get("port", 6379), address.get("db") or 0
-
-
-class _Signals:
-    """True once SIGTERM or Ctrl-C has come."""
-
-    def __init__(self) -> None:
-        self._seen = False
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note)
-
-    def __call__(self) -> bool:
-        return self._seen
-
-    def _note(self, _signal: int, _frame: FrameType | None) -> None:
-        self._seen = True

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from producer.errors import InvalidText, MalformedMessage
 from producer.requests import clean_text
-from producer.wire.codec import decode_job, decode_reply
-from producer.wire.messages import FailureReply, Job, Reply, Row
+from producer.wire.codec import decode_job, is_result
+from producer.wire.messages import Job, Reply, Row
 from workers.batching import QueuedRow
 from workers.ledger import Ledger
 from workers.outlet import Outlet
@@ -86,7 +86,7 @@ class Intake:
         if not rows:
             return set()
         values = self._streams.replies([row.digest for row in rows])
-        return {row.digest for row, value in zip(rows, values, strict=True) if _is_result(value)}
+        return {row.digest for row, value in zip(rows, values, strict=True) if is_result(value)}
 
     def _measure(self, rows: Sequence[tuple[Entry, Row]]) -> list[QueuedRow]:
         if not rows:
@@ -105,10 +105,3 @@ class Intake:
             if len(rows) == 1:
                 return [Measure(tokens=1, truncated=False)]
             return [measure for row in rows for measure in self._measures([row])]
-
-
-def _is_result(value: bytes | None) -> bool:
-    try:
-        return value is not None and not isinstance(decode_reply(value), FailureReply)
-    except MalformedMessage:
-        return False

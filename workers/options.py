@@ -1,6 +1,7 @@
 """Makes click options out of a settings class, so that flag, environment variable, default and help are told once."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -29,11 +30,19 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a full disk can still be told in one line
         except HeadraceError as error:
             if ctx.find_root().params.get("debug"):
                 raise
             raise OneLineError(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever read the output has seen enough; click ends quietly
+        except OSError as error:
+            if ctx.find_root().params.get("debug"):
+                raise
+            raise OneLineError(f"the output cannot be written: {error.strerror or error}") from error
+        return result
 
 
 def settings_options(

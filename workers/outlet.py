@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from producer.errors import HeadraceError
-from producer.wire.codec import HEADER_FIELD, encode_header, encode_reply
+from producer.wire.codec import HEADER_FIELD, encode_header, encode_reply, is_result
 from producer.wire.keys import Lane
 from producer.wire.messages import FailureReply, Job, JobHeader, Reply, Row
 from workers.batching import QueuedRow
@@ -29,7 +29,7 @@ class Outlet:
     def finish(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> None:
         """Write the replies of rows, bury those that failed, and complete them all."""
         values = []
-        for queued, reply in outcomes:
+        for queued, reply in self._without_late_failures(outcomes):
             ttl_s = self._reply_ttl_s
             if isinstance(reply, FailureReply):
                 ttl_s = FAILURE_TTL_S
@@ -38,6 +38,17 @@ class Outlet:
             values.append((queued.row.digest, encode_reply(reply), ttl_s))
         self._streams.write_replies(values)
         self.complete([(queued.lane, queued.entry_id, queued.row) for queued, _ in outcomes])
+
+    def _without_late_failures(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> list[tuple[QueuedRow, Reply]]:
+        """Leave out failures of rows that somebody else has computed meanwhile: none overwrites a result."""
+        failed = [queued.row.digest for queued, reply in outcomes if isinstance(reply, FailureReply)]
+        values = self._streams.replies(failed) if failed else []
+        answered = {digest for digest, value in zip(failed, values, strict=True) if is_result(value)}
+        return [
+            (queued, reply)
+            for queued, reply in outcomes
+            if not (isinstance(reply, FailureReply) and queued.row.digest in answered)
+        ]
 
     def complete(self, rows: Sequence[tuple[Lane, bytes, Row]]) -> None:
         """Wake who waits for (lane, entry id, row), and end the entries that have no row left."""

@@ -11,21 +11,23 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 
 import redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from producer.connection import run_script
-from producer.errors import ConfigurationError, MalformedMessage
+from producer.errors import MalformedMessage
 from producer.state import ALIVE_MS
 from producer.wire import scripts
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import Heartbeat
 from producer.wire.models import TaskName, resolve
-from workers.process import EXIT_CONFIGURATION, Load, connect_worker, serve
+from workers.process import EXIT_CONFIGURATION, Load, connect_worker, refused, serve
 from workers.settings import WorkerSettings
+from workers.stopping import SignalCount
 
 logger = logging.getLogger("headrace.pool")
 
@@ -38,6 +40,7 @@ _STEADY_S = 30.0
 _FIRST_BACKOFF_S = 0.5
 _LAST_BACKOFF_S = 30.0
 _POLL_S = 0.5
+_RETRY_S = 1.0
 
 
 @dataclass
@@ -61,24 +64,28 @@ class Pool:
         self._settings = settings
         # onnxruntime must not be used across fork: children start from nothing.
         self._context = multiprocessing.get_context("spawn")
-        self._signals = 0
+        self._requests = SignalCount()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
         self._slots: list[_Slot] = []
         self._failed_code = 0
 
     def run(self) -> int:
         """Keep all slots filled until a signal comes or a process cannot be started."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self._slots = [_Slot(number=n, name=name) for n, name in enumerate(self._take_names())]
-        while not self._signals and not self._failed_code:
+        while not self._requests.count and not self._failed_code:
             for slot in self._slots:
                 self._fill(slot)
             self._wait(_POLL_S)
         self._stop()
         return self._failed_code
 
-    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
-        self._signals += 1
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._requests.note(number)
 
     def _fill(self, slot: _Slot) -> None:
         now = time.monotonic()
@@ -92,7 +99,10 @@ class Pool:
                 args=(self._task, self._load, self._settings, slot.number, slot.name),
                 name=f"headrace-{self._task}-{slot.number}",
             )
+            # A child ignores Ctrl-C from its first moment: its parent passes it on in order.
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             slot.process.start()
+            signal.signal(signal.SIGINT, before)
             slot.started_at = now
 
     def _note_end(self, slot: _Slot, exitcode: int, now: float) -> None:
@@ -109,20 +119,22 @@ class Pool:
 
     def _wait(self, timeout_s: float) -> None:
         """Sleep until a process ends, a signal comes, or the time is over."""
-        wait([slot.process.sentinel for slot in self._slots if slot.process is not None], timeout_s)
+        sentinels = [slot.process.sentinel for slot in self._slots if slot.process and slot.process.is_alive()]
+        if self._woken in wait([self._woken, *sentinels], timeout_s):
+            self._woken.recv(64)
 
     def _stop(self) -> None:
-        """Let every process finish its batch within the grace period; a second signal or its end kills."""
+        """Let every process finish its batch within the grace period; a second request or its end kills."""
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
             process.terminate()
         deadline = time.monotonic() + self._settings.grace_s
-        before = self._signals
+        asked = 0 if self._failed_code else 1
         while any(process.is_alive() for process in running):
-            if time.monotonic() > deadline or self._signals > max(before, 1):
+            if time.monotonic() > deadline or self._requests.count > asked:
                 for process in running:
                     process.kill()
-            wait([process.sentinel for process in running if process.is_alive()], 0.1)
+            self._wait(_POLL_S)
         for process in running:
             process.join()
 
@@ -134,18 +146,15 @@ class Pool:
         queue = QueueKeys.of(resolve(self._task, self._settings.model(self._task)), self._settings.namespace)
         client = connect_worker(self._settings.redis_url)
         names: list[str] = []
-        try:
-            while len(names) < self._settings.processes and not self._signals:
+        while len(names) < self._settings.processes and not self._requests.count:
+            try:
                 names += self._try_names(client, queue, self._settings.processes - len(names), names)
-        except AuthenticationError as error:
-            raise ConfigurationError(
-                f"Redis refuses the user or the password: {error}", code="redis_refused"
-            ) from error
-        except (RedisError, OSError) as error:
-            logger.warning("cannot see which workers run, taking the first names: %s", error)
-            names = [f"{socket.gethostname()}/{number}" for number in range(self._settings.processes)]
-        finally:
-            client.close()
+            except AuthenticationError as error:
+                raise refused(error) from error
+            except (RedisError, OSError) as error:
+                logger.warning("Redis does not serve yet: %s", error)
+                self._wait(_RETRY_S)
+        client.close()
         return names
 
     def _try_names(self, client: redis.Redis, queue: QueueKeys, count: int, mine: list[str]) -> list[str]:
@@ -195,8 +204,9 @@ def _runs(pid: int) -> bool:
     """Whether a process of that pid runs here. Heartbeats of other hosts have other names and do not matter."""
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
-    return True
+    except OSError:
+        return True  # not ours to signal, or a system without /proc
+    return state not in ("Z", "X")  # killed, and only not yet reaped

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -26,6 +25,7 @@ from workers.progress import Progress
 from workers.pulse import Pulse, forget_old_workers
 from workers.runner import Runner
 from workers.settings import WorkerSettings, cores_for_slot
+from workers.stopping import SignalCount, StopFlag
 from workers.streams import Streams
 from workers.tasks import Task
 
@@ -53,7 +53,7 @@ Load = Callable[[WorkerSettings], LoadedModel]
 def serve(task: TaskName, load: Load, settings: WorkerSettings, slot: int, name: str) -> None:
     """Be one worker process; ends by sys.exit. Everything heavy happens here, in the child, never before a fork."""
     configure_logging(settings.log_level)
-    stopping, serving = threading.Event(), threading.Event()
+    stopping, serving = StopFlag(), StopFlag()
     _handle_signals(stopping, serving)
     # Settled before this process is pinned, which would make the machine look smaller.
     settings = replace(settings, threads=settings.threads_per_process())
@@ -77,8 +77,8 @@ def _work(
     settings: WorkerSettings,
     name: str,
     *,
-    stopping: threading.Event,
-    serving: threading.Event,
+    stopping: StopFlag,
+    serving: StopFlag,
 ) -> None:
     model_name = settings.model(task)
     queue = QueueKeys.of(resolve(task, model_name), settings.namespace)
@@ -95,7 +95,8 @@ def _work(
         card_ttl_s=card_ttl_s,
         lease_s=settings.lease_s,
         parent_alive=_parent_alive,
-        stop=stopping.set,
+        # Nothing is in hand while the model loads, which may take minutes more.
+        leave=lambda: stopping.set() if serving.is_set() else os._exit(1),
     )
     pulse.start()
     try:
@@ -120,7 +121,7 @@ def _engine(
     *,
     ledger: Ledger,
     progress: Progress,
-    stopping: threading.Event,
+    stopping: StopFlag,
 ) -> Runner:
     return Runner(
         task=loaded.task,
@@ -148,7 +149,12 @@ def connect_worker(url: str) -> redis.Redis:
     return client
 
 
-def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: threading.Event) -> None:
+def refused(error: AuthenticationError) -> ConfigurationError:
+    """The error of a process that Redis does not let in; another start would not help."""
+    return ConfigurationError(f"Redis refuses the user or the password: {error}", code="redis_refused")
+
+
+def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag) -> None:
     """Publish the model card, or find the same weights on the one that is there.
 
     Raises:
@@ -187,11 +193,13 @@ def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _handle_signals(stopping: threading.Event, serving: threading.Event) -> None:
-    """SIGTERM finishes the batch in hand; a second one leaves at once. Ctrl-C is the parent's to handle."""
+def _handle_signals(stopping: StopFlag, serving: StopFlag) -> None:
+    """SIGTERM finishes the batch in hand; a second request leaves at once. Ctrl-C is the parent's to handle."""
+    requests = SignalCount()
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
+    def stop(number: int, _frame: FrameType | None) -> None:
+        requests.note(number)
+        if requests.count > 1:
             os._exit(1)
         stopping.set()
         if not serving.is_set():

@@ -6,11 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
 
 from producer.errors import MalformedMessage
+from producer.state import STALLED_MS
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import Lane, QueueKeys, pools_key
 from producer.wire.messages import Heartbeat, ModelCard
@@ -21,8 +23,6 @@ from workers.streams import Streams
 logger = logging.getLogger("headrace.worker")
 
 BEAT_S = 2.0
-_STALL_S = 120.0
-"""A batch that takes longer loses its lease: a hung model must not keep its jobs for ever."""
 _FORGET_MS = 3_600_000
 _WORKERS_TTL_S = 7200
 
@@ -42,7 +42,7 @@ class Pulse:
         card_ttl_s: int,
         lease_s: float,
         parent_alive: Callable[[], bool],
-        stop: Callable[[], None],
+        leave: Callable[[], None],
     ) -> None:
         self._streams = Streams(client, queue, name)
         self._client = client
@@ -54,7 +54,7 @@ class Pulse:
         self._card_ttl_s = card_ttl_s
         self._interval_s = min(BEAT_S, lease_s / 4)
         self._parent_alive = parent_alive
-        self._stop_engine = stop
+        self._leave = leave
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_closed, name="headrace-pulse", daemon=True)
         self._started_at_ms = 0
@@ -81,25 +81,32 @@ class Pulse:
         while not self._closing.is_set():
             if not self._parent_alive():
                 logger.error("the pool's parent process is gone: leaving")
-                self._stop_engine()
-            try:
-                self.beat()
-            except (RedisError, OSError) as error:
-                logger.debug("no heartbeat: %s", error)
+                self._leave()
+            for part in (self._send_heartbeat, self._renew_leases, self._send_counters, self._keep_card):
+                try:
+                    part()
+                except (RedisError, OSError, MalformedMessage) as error:
+                    logger.debug("a part of the heartbeat failed: %s", error)
             self._closing.wait(self._interval_s)
 
-    def beat(self) -> None:
-        """Do one round of everything."""
-        if time.monotonic() - self._progress.ticked_at_s < _STALL_S:
+    def _renew_leases(self) -> None:
+        """Show that the entries in hand are worked on, unless the engine has not come round for too long."""
+        if (time.monotonic() - self._progress.ticked_at_s) * 1000 < STALLED_MS:
             for lane in Lane:
                 if entry_ids := self._ledger.entry_ids(lane):
                     self._streams.renew(lane, entry_ids)
-        self._send_heartbeat()
-        self._send_counters()
-        if self.card is not None:
-            self._client.set(self._queue.card, encode_message(self.card), ex=self._card_ttl_s, nx=True)
-            self._client.expire(self._queue.card, self._card_ttl_s)
-            self._client.hset(pools_key(self._queue.namespace), f"{self._queue.task}:{self._queue.tag}", self._model)
+
+    def _keep_card(self) -> None:
+        """Keep the model card alive, and this pool in the registry; leave if other weights have taken the tag."""
+        if self.card is None:
+            return
+        self._client.set(self._queue.card, encode_message(self.card), ex=self._card_ttl_s, nx=True)
+        self._client.expire(self._queue.card, self._card_ttl_s)
+        self._client.hset(pools_key(self._queue.namespace), f"{self._queue.task}:{self._queue.tag}", self._model)
+        published: Any = self._client.get(self._queue.card)
+        if published and decode_message(ModelCard, published).weights_sha256 != self.card.weights_sha256:
+            logger.error("other weights have taken the tag %s: leaving", self._queue.tag)
+            self._leave()
 
     def _send_heartbeat(self) -> None:
         now_ms = self._streams.now_ms()

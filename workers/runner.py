@@ -1,7 +1,6 @@
 """The engine that both tasks share: take entries in, batch their rows, run the model, let the outcomes out."""
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 
@@ -15,13 +14,17 @@ from workers.intake import Intake
 from workers.ledger import Ledger
 from workers.outlet import Outlet
 from workers.progress import Progress
+from workers.stopping import StopSignal
 from workers.streams import Entry, Streams
 from workers.tasks import Task
 
 logger = logging.getLogger("headrace.worker")
 
 LOOK_AHEAD_ROWS = 64
-"""Rows of each lane that one worker holds: enough to sort by length, few enough to share with its neighbours."""
+"""Rows of each lane that one worker holds at most: enough to sort by length."""
+
+READ_ROWS = 16
+"""Rows of each lane that one reading takes: workers share a burst, and only a backlog fills the look-ahead."""
 
 _BLOCK_MS = 1000
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -37,7 +40,7 @@ class Runner:
         streams: Streams,
         ledger: Ledger,
         progress: Progress,
-        stopping: threading.Event,
+        stopping: StopSignal,
         batch_tokens: int,
         reply_ttl_s: int,
         lease_s: float,
@@ -83,13 +86,13 @@ class Runner:
         self._ledger.clear()
         self._look_ahead.clear()
         self._streams.prepare()
-        self._admit(self._streams.read_own())
+        self._admit(self._streams.read_own(self._room(LOOK_AHEAD_ROWS)))
 
     def _step(self) -> None:
         now = time.monotonic()
         if now - self._took_over_at >= self._lease_s / 4:
             self._took_over_at = now
-            self._admit(self._streams.take_over(int(self._lease_s * 1000)))
+            self._admit(self._streams.take_over(int(self._lease_s * 1000), self._room(LOOK_AHEAD_ROWS)))
         self._admit(self._read())
         self._progress.tick()
         batch = self._look_ahead.next_batch()
@@ -98,11 +101,15 @@ class Runner:
             self._progress.tick()
 
     def _read(self) -> list[Entry]:
-        room = {lane: LOOK_AHEAD_ROWS - self._look_ahead.count(lane) for lane in Lane}
-        entries = self._streams.read_new({lane: -(-rows // self._rows_per_job) for lane, rows in room.items()})
+        entries = self._streams.read_new(self._room(READ_ROWS))
         if not entries and not len(self._look_ahead):
             entries = self._streams.wait_new(_BLOCK_MS)
         return entries
+
+    def _room(self, at_most: int) -> dict[Lane, int]:
+        """How many jobs of each lane may be taken in now."""
+        rows = {lane: min(at_most, LOOK_AHEAD_ROWS - self._look_ahead.count(lane)) for lane in Lane}
+        return {lane: -(-max(0, free) // self._rows_per_job) for lane, free in rows.items()}
 
     def _admit(self, entries: Sequence[Entry]) -> None:
         for row in self._intake.admit(entries):

@@ -20,9 +20,9 @@ DEAD_PREFIX = b"dead:"
 """Names of the fields that say why an entry died; its own fields stand beside them as they were."""
 
 _HANDED_BACK_MS = 24 * 3600 * 1000
-_CLAIM_COUNT = 64
+_CLAIM_PAGES = 50
 _CLOCK_S = 30.0
-_MAX_BURIED_BYTES = 256 * 1024
+_MAX_BURIED_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +59,14 @@ class Streams:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    def read_own(self) -> list[Entry]:
-        """Read what this consumer has been given and has not acknowledged: after a crash or a lost reply."""
+    def read_own(self, counts: Mapping[Lane, int]) -> list[Entry]:
+        """Read what this consumer was given and has not acknowledged: after a crash or a lost reply.
+
+        What there is beyond the counts is taken over like anybody's, when its lease ends.
+        """
         entries = []
-        for lane in Lane:
-            found = self._read_lanes({lane: "0"}, count=None, block_ms=None)
+        for lane, count in counts.items():
+            found = self._read_lanes({lane: "0"}, count=max(1, count), block_ms=None)
             for entry in found:
                 if entry.fields:
                     entries.append(entry)
@@ -83,25 +86,34 @@ class Streams:
         """Wait for new entries on any lane; few, since the count is for each lane."""
         return self._read_lanes(dict.fromkeys(Lane, ">"), count=1, block_ms=block_ms)
 
-    def take_over(self, idle_ms: int) -> list[Entry]:
-        """Claim entries whose consumer has not renewed them for so long, a page at a time."""
-        entries = []
-        for lane in Lane:
-            try:
-                cursor, found, *_ = self.client.xautoclaim(
-                    self.queue.lane(lane),
-                    GROUP,
-                    self.consumer,
-                    min_idle_time=idle_ms,
-                    start_id=self._cursors[lane],
-                    count=_CLAIM_COUNT,
-                )
-            except ResponseError as error:
-                self._create_if_missing(error)
-                continue
-            self._cursors[lane] = cursor
-            entries += [Entry(lane=lane, id=id_, fields=fields) for id_, fields in found if id_ and fields]
+    def take_over(self, idle_ms: int, counts: Mapping[Lane, int]) -> list[Entry]:
+        """Claim up to so many entries of each lane whose consumer has not renewed them for so long."""
+        entries: list[Entry] = []
+        for lane, count in counts.items():
+            for _ in range(_CLAIM_PAGES if count > 0 else 0):
+                found = self._claim_page(lane, idle_ms, count)
+                entries += found
+                if found or self._cursors[lane] == b"0-0":
+                    break
         return entries
+
+    def _claim_page(self, lane: Lane, idle_ms: int, count: int) -> list[Entry]:
+        """One XAUTOCLAIM, which looks at ten times COUNT entries; the cursor goes on where it stopped."""
+        try:
+            cursor, found, *_ = self.client.xautoclaim(
+                self.queue.lane(lane),
+                GROUP,
+                self.consumer,
+                min_idle_time=idle_ms,
+                start_id=self._cursors[lane],
+                count=count,
+            )
+        except ResponseError as error:
+            self._create_if_missing(error)
+            self._cursors[lane] = b"0-0"
+            return []
+        self._cursors[lane] = cursor
+        return [Entry(lane=lane, id=id_, fields=fields) for id_, fields in found if id_ and fields]
 
     def renew(self, lane: Lane, entry_ids: Sequence[bytes]) -> None:
         """Show that the entries are being worked on."""

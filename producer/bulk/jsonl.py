@@ -1,14 +1,16 @@
 """JSON Lines as a source of records and as a sink of vectors; "-" is standard input or output."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
-from producer.errors import ConfigurationError, InvalidRequest
+from producer.errors import ConfigurationError, HeadraceError, InvalidRequest
 from producer.requests import clean_text
 from producer.results import Vector
 
@@ -67,7 +69,7 @@ class JsonlSource:
 
 
 class JsonlSink:
-    """Writes `{"id": …, "embedding": […]}` lines to a temporary neighbour, which takes its name when all is done."""
+    """Writes `{"id": …, "embedding": […]}` lines to a temporary neighbour, which takes the name when all is done."""
 
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
         self.path = path
@@ -86,17 +88,22 @@ class JsonlSink:
         target = Path(self.path)
         if target.exists() and not self._overwrite:
             raise ConfigurationError(f"{self.path} exists: choose another name, or pass --overwrite")
-        partial = target.with_name(target.name + ".part")
+        partial = ""
         try:
-            stream = partial.open("w", encoding="utf-8")
+            with NamedTemporaryFile(
+                "w", encoding="utf-8", dir=target.parent, prefix=f"{target.name}.", suffix=".part", delete=False
+            ) as stream:
+                partial = stream.name
+                yield stream
+            Path(partial).chmod(0o666 & ~_umask())
+            Path(partial).replace(target)
+        except HeadraceError:
+            raise  # a timeout is an OSError, too, but not the file's
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be written: {error.strerror}") from error
-        try:
-            with stream:
-                yield stream
-            partial.replace(target)
         finally:
-            partial.unlink(missing_ok=True)
+            if partial:
+                Path(partial).unlink(missing_ok=True)
 
     @staticmethod
     def write(stream: IO[str], record: Record, vector: Vector) -> None:
@@ -116,3 +123,10 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     with stream:
         yield stream
+
+
+def _umask() -> int:
+    """What a new file of this process may not have; temporary files are made private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

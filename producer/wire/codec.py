@@ -110,6 +110,14 @@ def decode_reply(data: bytes) -> Reply:
     return FailureReply(code=body["error"], message=body["message"], failed_at_ms=body["failed_at_ms"])
 
 
+def is_result(data: bytes | None) -> bool:
+    """Whether the value of a reply key is an answer: there, readable, and no failure."""
+    try:
+        return data is not None and not isinstance(decode_reply(data), FailureReply)
+    except MalformedMessage:
+        return False
+
+
 def encode_vector(vector: np.ndarray[Any, Any]) -> EmbeddingReply:
     """Make the reply of one float vector of shape (dimension,)."""
     return EmbeddingReply(vector=np.ascontiguousarray(vector, dtype="<f4").tobytes())
