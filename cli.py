@@ -16,15 +16,16 @@ from console import views
 from console.demo import run_demo
 from console.progress import progress_bar
 from console.up import run_up
-from producer import ConfigurationError, InvalidRequest, Producer, ProducerSettings, UnknownModel
+from producer import InvalidRequest, Producer, ProducerSettings, UnknownModel
 from producer.bulk.jsonl import JsonlSink, JsonlSource
 from producer.bulk.pipeline import reembed as run_reembed
 from producer.bulk.pipeline import survey
 from producer.core import DEFAULT_WINDOW
+from producer.requests import check_top_n, pair_rows, text_rows
 from producer.settings import load
 from producer.wire.models import TASKS, TaskName
 from workers import embed_worker, rerank_worker
-from workers.options import Command, Decorated, Interrupted, settings_options
+from workers.options import Command, Decorated, Group, Interrupted, OneLineError, settings_options
 
 _LINES_PER_CALL = 256
 _MODELS = {"embed_model", "rerank_model"}
@@ -48,7 +49,7 @@ def _producer(flags: dict[str, Any]) -> Producer:
     return Producer(load(ProducerSettings, os.environ, **flags))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="headrace")
 def main(debug: bool) -> None:
@@ -98,10 +99,12 @@ def enqueue() -> None:
 def enqueue_embed(texts: tuple[str, ...], kind: str, as_json: bool, **flags: Any) -> None:
     """Turn texts into vectors; "-" reads lines."""
     with _producer(flags) as producer:
-        _require_pool(producer, "embed")
         lines = _arguments(texts)
         sent = False
         while chunk := list(islice(lines, _LINES_PER_CALL)):
+            text_rows(chunk, kind, producer.settings.max_text_bytes)
+            if not sent:
+                _require_pool(producer, "embed")
             sent = True
             result = producer.embed_result(chunk, kind)
             if not as_json:
@@ -134,8 +137,11 @@ def enqueue_embed(texts: tuple[str, ...], kind: str, as_json: bool, **flags: Any
 def enqueue_rerank(query: str, documents: tuple[str, ...], top_n: int | None, as_json: bool, **flags: Any) -> None:
     """Rank documents by a query; "-" reads lines."""
     with _producer(flags) as producer:
+        candidates = list(_arguments(documents))
+        check_top_n(top_n)
+        pair_rows(query, candidates, producer.settings.max_text_bytes)
         _require_pool(producer, "rerank")
-        result = producer.rerank(query, list(_arguments(documents)), top_n)
+        result = producer.rerank(query, candidates, top_n)
     if not as_json:
         views.show(views.rerank_table(result))
         return
@@ -184,10 +190,10 @@ def reembed(
         records = JsonlSource(
             source, text_field=field, id_field=id_field, max_text_bytes=producer.settings.max_text_bytes
         )
-        _require_pool(producer, "embed")
         if dry_run:
             views.show(views.survey_table(survey(producer, records, kind=kind)))
             return
+        _require_pool(producer, "embed")
         target = JsonlSink(sink, overwrite=overwrite)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with the sink left as it was
         try:
@@ -228,7 +234,7 @@ def health(task: TaskName, model: str | None, here: bool, **flags: Any) -> None:
     healthy = sum(worker.healthy for worker in workers)
     line = f"{state.task}:{state.tag}: {healthy} of {len(workers)} workers healthy"
     if not healthy:
-        raise ConfigurationError(f"{line}, {views.health_reason(workers)}")
+        raise OneLineError(f"{line}, {views.health_reason(workers)}")
     click.echo(line)
 
 

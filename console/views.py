@@ -24,11 +24,11 @@ def _queue_view(state: QueueState) -> list[RenderableType]:
     truncated, expired = state.counters.get("truncated", 0), state.counters.get("expired", 0)
     head = Text(f"\n{state.task}:{state.tag}", style="bold")
     head.append(f"  {model}\ncache hits {hits}, misses {misses} · ", style="not bold")
-    head.append(f"dead letters {state.dead}, expired {expired}, texts truncated {truncated}", style="not bold")
-    lanes = _table("lane", "waiting", "in flight", "oldest")
+    head.append(f"dead letters kept {state.dead}, expired {expired}, texts truncated {truncated}", style="not bold")
+    lanes = _table("lane", "waiting", "in flight", "oldest", "dead")
     for lane, load in state.lanes.items():
         age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
-        lanes.add_row(lane.value, str(load.waiting), str(load.in_flight), age)
+        lanes.add_row(lane.value, str(load.waiting), str(load.in_flight), age, str(load.dead))
     workers = _table("worker", "state", "in flight", "rows", "rows/s", "progress")
     for worker in state.workers:
         beat = worker.heartbeat
@@ -63,6 +63,7 @@ def status_json(states: Sequence[QueueState]) -> dict[str, Any]:
                         "waiting": load.waiting,
                         "in_flight": load.in_flight,
                         "oldest_age_ms": load.oldest_age_ms,
+                        "dead": load.dead,
                     }
                     for lane, load in state.lanes.items()
                 },

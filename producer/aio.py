@@ -123,7 +123,7 @@ class AsyncProducer:
         self._closed = True
         await self._listener.close()
         with suppress(HeadraceError):  # statistics are not worth an error at the end
-            await self._send_counters()
+            await self._within(STATE_S, self._send_counters())
         await self._client.aclose()
 
     async def __aenter__(self) -> Self:
@@ -225,10 +225,9 @@ class AsyncProducer:
     async def _send_counters(self) -> None:
         due = self._counters.take_due(force=True)
         if due:
-            with redis_errors():
-                async with self._client.pipeline(transaction=False) as pipeline:
-                    self._counters.write(pipeline, due)
-                    await pipeline.execute()
+            async with self._client.pipeline(transaction=False) as pipeline:
+                self._counters.write(pipeline, due)
+                await pipeline.execute()
 
 
 async def _pull(texts: Iterator[str] | AsyncIterator[str], count: int) -> list[str]:

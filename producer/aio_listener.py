@@ -45,7 +45,7 @@ class AsyncListener:
         self._client = client
         self._switchboard = Switchboard()
         self._task: asyncio.Task[None] | None = None
-        self._subscribed = asyncio.Event()
+        self._settled = asyncio.Event()
 
     async def watch(self, mailbox: TaskMailbox, digests: Iterable[bytes], left_s: float) -> None:
         """Deliver hints for these rows to the mailbox from now on; starts the task when there is none."""
@@ -54,7 +54,7 @@ class AsyncListener:
             self._task = asyncio.create_task(self._listen(), name="headrace-listener")
             # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._subscribed.wait(), min(_STARTUP_S, left_s))
+                await asyncio.wait_for(self._settled.wait(), min(_STARTUP_S, left_s))
 
     def unwatch(self, mailbox: TaskMailbox, digests: Iterable[bytes] | None = None) -> None:
         """End the delivery of hints for these rows, or of all, to a mailbox."""
@@ -72,6 +72,7 @@ class AsyncListener:
             try:
                 await self._hear()
             except (RedisError, OSError) as error:
+                self._settled.set()  # nobody need wait for a subscription that cannot come
                 logger.warning("hints are interrupted, results are looked for at intervals: %s", error)
                 await asyncio.sleep(_BACKOFF_S)
 
@@ -81,6 +82,6 @@ class AsyncListener:
             while True:
                 message = await pubsub.get_message(timeout=_POLL_S)
                 if message is not None and message["type"] == "subscribe":
-                    self._subscribed.set()
+                    self._settled.set()
                 elif message is not None and message["type"] == "message":
                     self._switchboard.deliver(message["data"])

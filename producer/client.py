@@ -155,7 +155,7 @@ class Producer:
         """Make what belongs to one process: a child of fork has none of its parent's threads, and other hints."""
         self._counters = Counters(self._core.clock)
         channel = hint_channel(secrets.token_hex(8), self.settings.namespace)
-        self._listener = Listener(self._clients.usual, channel)
+        self._listener = Listener(self._clients.usual, channel, hasty=self._clients.within(STATE_S))
         weakref.finalize(self, self._listener.abandon)
 
     def _run(self, flow: Flow[Result]) -> Result:
@@ -237,7 +237,7 @@ class Producer:
     def _send_counters(self) -> None:
         due = self._counters.take_due(force=True)
         if due:
-            with redis_errors(), self._clients.usual.pipeline(transaction=False) as pipeline:
+            with redis_errors(), self._clients.within(STATE_S).pipeline(transaction=False) as pipeline:
                 self._counters.write(pipeline, due)
                 pipeline.execute()
 

@@ -40,13 +40,15 @@ class ThreadMailbox:
 class Listener:
     """Subscribes to this process's hint channel when first needed. Safe to use from many threads."""
 
-    def __init__(self, client: redis.Redis, channel: str) -> None:
+    def __init__(self, client: redis.Redis, channel: str, *, hasty: redis.Redis | None = None) -> None:
         self.channel = channel
         self._client = client
+        self._hasty = hasty or client
+        """Used at the end, which must not take long even if Redis does not answer."""
         self._switchboard = Switchboard()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._subscribed = threading.Event()
+        self._settled = threading.Event()
         self._stopping = threading.Event()
 
     def watch(self, mailbox: ThreadMailbox, digests: Iterable[bytes], left_s: float) -> None:
@@ -57,7 +59,7 @@ class Listener:
                 self._thread = threading.Thread(target=self._listen, name="headrace-listener", daemon=True)
                 self._thread.start()
                 # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
-                self._subscribed.wait(min(_STARTUP_S, left_s))
+                self._settled.wait(min(_STARTUP_S, left_s))
 
     def unwatch(self, mailbox: ThreadMailbox, digests: Iterable[bytes] | None = None) -> None:
         """End the delivery of hints for these rows, or of all, to a mailbox."""
@@ -72,7 +74,7 @@ class Listener:
         self._stopping.set()
         if self._thread is not None:
             with suppress(RedisError, OSError):
-                self._client.publish(self.channel, b"")  # wakes the thread now instead of at its next poll
+                self._hasty.publish(self.channel, b"")  # wakes the thread now instead of at its next poll
             self._thread.join(timeout=2 * _POLL_S)
 
     def _listen(self) -> None:
@@ -80,6 +82,7 @@ class Listener:
             try:
                 self._hear()
             except (RedisError, OSError, ValueError) as error:
+                self._settled.set()  # nobody need wait for a subscription that cannot come
                 if not self._stopping.is_set():
                     logger.warning("hints are interrupted, results are looked for at intervals: %s", error)
                     self._stopping.wait(_BACKOFF_S)
@@ -90,6 +93,6 @@ class Listener:
             while not self._stopping.is_set():
                 message = pubsub.get_message(timeout=_POLL_S)
                 if message is not None and message["type"] == "subscribe":
-                    self._subscribed.set()
+                    self._settled.set()
                 elif message is not None and message["type"] == "message":
                     self._switchboard.deliver(message["data"])

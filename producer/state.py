@@ -18,11 +18,12 @@ STALLED_MS = 120_000
 
 @dataclass(frozen=True, kw_only=True)
 class LaneState:
-    """One lane: jobs nobody has read, jobs that workers hold, and the age of the oldest of either."""
+    """One lane: jobs nobody has read, jobs that workers hold, the age of the oldest of either, and rows that died."""
 
     waiting: int
     in_flight: int
     oldest_age_ms: int
+    dead: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,24 +87,29 @@ def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
     answers: list[Any] = [None if isinstance(reply, Exception) else reply for reply in replies]
     (seconds, microseconds), lanes, (dead, workers, stats, card) = answers[0], answers[1:-4], answers[-4:]
     now_ms = seconds * 1000 + microseconds // 1000
+    counters = {name.decode(): int(value) for name, value in (stats or {}).items()}
     beats = ((name.decode(), _decode(Heartbeat, data)) for name, data in sorted((workers or {}).items()))
     return QueueState(
         task=queue.task,
         tag=queue.tag,
-        lanes={lane: _lane(*lanes[3 * n : 3 * n + 3], now_ms=now_ms) for n, lane in enumerate(Lane)},
+        lanes={
+            lane: _lane(*lanes[3 * n : 3 * n + 3], now_ms=now_ms, dead=counters.get(f"dead_{lane}", 0))
+            for n, lane in enumerate(Lane)
+        },
         dead=dead or 0,
         workers=tuple(_worker(name, beat, now_ms) for name, beat in beats if beat is not None),
-        counters={name.decode(): int(value) for name, value in (stats or {}).items()},
+        counters=counters,
         card=_decode(ModelCard, card),
     )
 
 
-def _lane(length: int | None, pending: Any, oldest: Any, *, now_ms: int) -> LaneState:
+def _lane(length: int | None, pending: Any, oldest: Any, *, now_ms: int, dead: int) -> LaneState:
     in_flight = pending["pending"] if pending else 0
     return LaneState(
         waiting=max(0, (length or 0) - in_flight),
         in_flight=in_flight,
         oldest_age_ms=max(0, now_ms - int(oldest[0][0].split(b"-")[0])) if oldest else 0,
+        dead=dead,
     )
 
 

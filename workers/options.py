@@ -45,6 +45,27 @@ class Command(click.Command):
         return result
 
 
+class Group(click.Group):
+    """A group whose usage errors are one line, too."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.UsageError as error:
+            hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+            OneLineError(f"{error.format_message()}{hint}").show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("headrace: interrupted", err=True)
+            sys.exit(Interrupted.exit_code)
+
+
 def settings_options(
     cls: type, *, leave_out: Collection[str] = (), rename: Mapping[str, str] | None = None
 ) -> Callable[[Decorated], Decorated]:

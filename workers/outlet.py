@@ -77,7 +77,7 @@ class Outlet:
 
     def _bury(self, entry: Entry, code: str, reason: str) -> None:
         self._streams.bury(entry, code, reason)
-        self._progress.count(dead=1)
+        self._progress.count(**{f"dead_{entry.lane}": 1})
 
 
 def _row_fields(row: Row) -> dict[bytes, bytes]:

@@ -95,6 +95,7 @@ def _work(
         card_ttl_s=card_ttl_s,
         lease_s=settings.lease_s,
         parent_alive=_parent_alive,
+        is_stopping=stopping.is_set,
         # Nothing is in hand while the model loads, which may take minutes more.
         leave=lambda: stopping.set() if serving.is_set() else os._exit(1),
     )

@@ -43,6 +43,7 @@ class Pulse:
         lease_s: float,
         parent_alive: Callable[[], bool],
         leave: Callable[[], None],
+        is_stopping: Callable[[], bool],
     ) -> None:
         self._streams = Streams(client, queue, name)
         self._client = client
@@ -55,6 +56,7 @@ class Pulse:
         self._interval_s = min(BEAT_S, lease_s / 4)
         self._parent_alive = parent_alive
         self._leave = leave
+        self._is_stopping = is_stopping
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_closed, name="headrace-pulse", daemon=True)
         self._started_at_ms = 0
@@ -111,6 +113,8 @@ class Pulse:
     def _send_heartbeat(self) -> None:
         now_ms = self._streams.now_ms()
         self._started_at_ms = self._started_at_ms or now_ms
+        if self._is_stopping():
+            self.state = "stopping"
         beat = Heartbeat(
             model=self._model,
             model_loaded=self.card is not None,

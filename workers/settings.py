@@ -44,16 +44,27 @@ class WorkerSettings(SharedSettings):
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headrace"
 
     def threads_per_process(self) -> int:
-        """The threads each process gets: as asked, but never more in all than the CPUs this process may use."""
+        """The threads of each process: as asked, but never more in all than CPUs, nor less than one."""
         share = max(1, cpu_limit() // self.processes)
         return min(self.threads, share) if self.threads else share
 
 
-def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the CPUs this process may use: its affinity, or less by its cgroup's quota (v2 or v1), at least 1."""
-    quota = _cgroup_quota(cgroup)
+def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Count the CPUs this process may use: its affinity, or less by its cgroups' quotas (v2 or v1), at least 1."""
+    quotas = [quota for folder in _own_folders(cgroup, membership) if (quota := _cgroup_quota(folder)) is not None]
     available = len(os.sched_getaffinity(0))
-    return available if quota is None else max(1, min(available, int(quota)))
+    return max(1, min([available, *(int(quota) for quota in quotas)]))
+
+
+def _own_folders(cgroup: Path, membership: Path) -> list[Path]:
+    """The root of the hierarchy, where a container sees its own limits, and this process's groups below it (v2)."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    folder = cgroup / own
+    return [cgroup, *(path for path in (folder, *folder.parents) if path.is_relative_to(cgroup) and path != cgroup)]
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:

@@ -149,6 +149,7 @@ def decode_message(cls: type[Message], data: bytes) -> Message:
 
 
 def _type_name(annotation: Any) -> str:
+    """The name of a field's type; the one that is no class is the task's literal."""
     return annotation.__name__ if isinstance(annotation, type) else "TaskName"
 
 

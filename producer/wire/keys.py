@@ -97,7 +97,7 @@ class QueueKeys:
 
     @property
     def stats(self) -> str:
-        """Counters (hash): hits, misses, rows, batches, truncated, expired, failed, dead."""
+        """Counters (hash); docs/protocol.md lists them."""
         return self._in_slot("stats")
 
 

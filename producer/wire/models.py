@@ -24,13 +24,14 @@ OFFLINE_EMBED_TOKENS = 256
 OFFLINE_RERANK_TOKENS = 512
 """Truncation of the offline reranker: the positions that BERT's table holds."""
 
-# What the authors' model cards ask to be put in front of a text (query, passage). fastembed adds none of it.
-_BGE_STYLE = ("Represent this sentence for searching relevant passages: ", "")
+# What the authors' model cards ask to be put in front of a text (query, passage); fastembed adds none of it.
+# bge-*-en-v1.5 is left out on purpose: its card says that the instruction is no longer needed.
+_INSTRUCTION = ("Represent this sentence for searching relevant passages: ", "")
 _PREFIXES: tuple[tuple[str, tuple[str, str]], ...] = (
     (r"(^|/)(multilingual-)?e5-", ("query: ", "passage: ")),
     (r"nomic-embed-text", ("search_query: ", "search_document: ")),
-    (r"snowflake-arctic-embed", _BGE_STYLE),
-    (r"mxbai-embed", _BGE_STYLE),
+    (r"snowflake-arctic-embed", _INSTRUCTION),
+    (r"mxbai-embed", _INSTRUCTION),
 )
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f@]{1,512}")

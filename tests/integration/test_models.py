@@ -63,7 +63,7 @@ def test_vectors_are_fastembeds_in_company_and_alone(offline: OfflinePools, embe
     assert np.abs(together - direct).max() < VECTOR_TOLERANCE
     assert np.abs(alone - direct).max() < VECTOR_TOLERANCE
     assert np.array_equal(cached, together)
-    assert counters.get("dead", 0) == 0
+    assert counters.get("dead_interactive", 0) == 0
 
 
 def test_scores_are_fastembeds_with_several_queries_at_once(offline: OfflinePools, reranker: TextCrossEncoder) -> None:

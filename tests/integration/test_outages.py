@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,6 +23,33 @@ def closed_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        yield port
+
+
+def test_a_server_that_never_answers_does_not_hold_a_call(own_site: Site, silent_port: int) -> None:
+    """The limits are deadlines against a hang: such calls once took more than 30 s."""
+    url = f"redis://127.0.0.1:{silent_port}/0"
+    with ThreadPoolExecutor(1) as threads, own_site.producer(url=url) as producer:
+        with pytest.raises(RedisUnavailable):
+            threads.submit(producer.embed_many, [f"text {n}" for n in range(2500)], timeout_s=0.3).result(15)
+        ranking = threads.submit(producer.rerank, "q", ["a", "b"], fallback_scores=[0.1, 0.9], timeout_s=0.3).result(15)
+
+    assert ranking.fallback_used
+    assert [result.document for result in ranking.results] == ["b", "a"]
+
+    async def ask() -> None:
+        async with own_site.async_producer(url=url) as asking:
+            with pytest.raises(RedisUnavailable):
+                await asyncio.wait_for(asking.embed("text", timeout_s=0.3), 15)
+
+    asyncio.run(ask())
 
 
 def test_a_wrong_password_is_refused(own_server: RedisServer, own_site: Site) -> None:

@@ -104,7 +104,7 @@ def heartbeat(**changes: Any) -> Heartbeat:
 
 def queue_state(queue: QueueKeys, *, waiting: int = 0, in_flight: int = 0, workers: int = 0) -> QueueState:
     """A queue whose two lanes stand alike, with so many healthy workers."""
-    lane = LaneState(waiting=waiting, in_flight=in_flight, oldest_age_ms=0)
+    lane = LaneState(waiting=waiting, in_flight=in_flight, oldest_age_ms=0, dead=0)
     return QueueState(
         task=queue.task,
         tag=queue.tag,

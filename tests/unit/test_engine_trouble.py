@@ -61,7 +61,7 @@ def test_garbage_is_buried_with_its_reason_and_ends_nothing_else(
     assert {name: value for name, value in letter.items() if not name.startswith(b"dead:")} == fields
     assert lane_is_empty(client, INTERACTIVE)
     assert reply_of(client, query("good")) == result_of(query("good"))
-    assert shift.counts["dead"] == 1
+    assert shift.counts["dead_interactive"] == 1
 
 
 def test_rows_of_the_other_task_are_rejected_and_their_callers_told(client: redis.Redis, shift: Shift) -> None:

@@ -199,3 +199,17 @@ def test_the_folder_for_models(
         monkeypatch.setenv(name, value)
 
     assert str(WorkerSettings(**fields).cache_path) == expected
+
+
+def test_the_quota_of_an_own_group_counts_too(tmp_path: Path) -> None:
+    group = tmp_path / "cgroup" / "system.slice" / "pool.service"
+    group.mkdir(parents=True)
+    (tmp_path / "membership").write_text("0::/system.slice/pool.service\n")
+    (tmp_path / "cgroup" / "cpu.max").write_text("max 100000\n")
+    (group / "cpu.max").write_text("max 100000\n")
+    (group.parent / "cpu.max").write_text("300000 100000\n")
+
+    assert cpu_limit(tmp_path / "cgroup", tmp_path / "membership") == 3
+
+    (group / "cpu.max").write_text("150000 100000\n")
+    assert cpu_limit(tmp_path / "cgroup", tmp_path / "membership") == 1
