@@ -11,27 +11,12 @@ from typing import Any, Self
 
 from redis.exceptions import NoScriptError
 
-from producer import requests, state
+from producer import effects, requests, state
 from producer.aio_listener import AsyncListener, TaskMailbox
 from producer.connection import SHORTEST_S, STATE_S, connect_async, redis_errors
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
-from producer.effects import (
-    Count,
-    Effect,
-    Emit,
-    Enqueue,
-    Exists,
-    Flow,
-    Inspect,
-    ListPools,
-    Lookup,
-    Pull,
-    Result,
-    Steps,
-    Unwatch,
-    Wait,
-)
+from producer.effects import Effect, Flow, Result, Steps
 from producer.errors import HeadraceError, InvalidRequest
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
@@ -146,10 +131,10 @@ class AsyncProducer:
         mailbox = TaskMailbox()
         try:
             while (effect := steps.effect) is not None:
-                if isinstance(effect, Emit):
+                if isinstance(effect, effects.Emit):
                     yield effect.value
                     steps.send(None)
-                elif isinstance(effect, Pull):
+                elif isinstance(effect, effects.Pull):
                     steps.send(await _pull(texts, effect.count))
                 else:
                     try:
@@ -164,22 +149,22 @@ class AsyncProducer:
     async def _perform(self, effect: Effect, mailbox: TaskMailbox) -> Any:
         answer: Any = None
         match effect:
-            case Lookup(keys, left_s):
+            case effects.Lookup(keys, left_s):
                 answer = await self._within(left_s, self._look_up(keys))
-            case Exists(keys):
+            case effects.Exists(keys):
                 answer = await self._exist(keys)
-            case Enqueue(digests, make_call, left_s):
+            case effects.Enqueue(digests, make_call, left_s):
                 await self._listener.watch(mailbox, digests, left_s)
                 answer = await self._within(left_s, self._run_script(make_call(self._listener.channel)))
-            case Wait(timeout_s):
+            case effects.Wait(timeout_s):
                 answer = await mailbox.wait(timeout_s)
-            case Unwatch(digests):
+            case effects.Unwatch(digests):
                 self._listener.unwatch(mailbox, digests)
-            case Count(queue, hits, misses):
+            case effects.Count(queue, hits, misses):
                 self._counters.add(queue, hits, misses)
-            case Inspect(queue):
+            case effects.Inspect(queue):
                 answer = await self._within(STATE_S, self._read_state(queue))
-            case ListPools():
+            case effects.ListPools():
                 answer = await self._within(STATE_S, self._read_pools())
         return answer
 

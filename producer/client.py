@@ -9,26 +9,11 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from producer import requests, state
+from producer import effects, requests, state
 from producer.connection import LONGEST_S, STATE_S, Clients, redis_errors, run_script
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
-from producer.effects import (
-    Count,
-    Effect,
-    Emit,
-    Enqueue,
-    Exists,
-    Flow,
-    Inspect,
-    ListPools,
-    Lookup,
-    Pull,
-    Result,
-    Steps,
-    Unwatch,
-    Wait,
-)
+from producer.effects import Effect, Flow, Result, Steps
 from producer.errors import HeadraceError, InvalidRequest
 from producer.listener import Listener, ThreadMailbox
 from producer.results import EmbedResult, RerankResult, Vector
@@ -170,10 +155,10 @@ class Producer:
         mailbox = ThreadMailbox()
         try:
             while (effect := steps.effect) is not None:
-                if isinstance(effect, Emit):
+                if isinstance(effect, effects.Emit):
                     yield effect.value
                     steps.send(None)
-                elif isinstance(effect, Pull):
+                elif isinstance(effect, effects.Pull):
                     steps.send(list(islice(texts, effect.count)))
                 else:
                     try:
@@ -188,23 +173,23 @@ class Producer:
     def _perform(self, effect: Effect, mailbox: ThreadMailbox) -> Any:
         answer: Any = None
         match effect:
-            case Lookup(keys, left_s):
+            case effects.Lookup(keys, left_s):
                 answer = self._look_up(keys, left_s)
-            case Exists(keys):
+            case effects.Exists(keys):
                 answer = self._exist(keys)
-            case Enqueue(digests, make_call, left_s):
+            case effects.Enqueue(digests, make_call, left_s):
                 self._listener.watch(mailbox, digests, left_s)
                 with redis_errors():
                     answer = run_script(self._clients.within(left_s), make_call(self._listener.channel))
-            case Wait(timeout_s):
+            case effects.Wait(timeout_s):
                 answer = mailbox.wait(timeout_s)
-            case Unwatch(digests):
+            case effects.Unwatch(digests):
                 self._listener.unwatch(mailbox, digests)
-            case Count(queue, hits, misses):
+            case effects.Count(queue, hits, misses):
                 self._counters.add(queue, hits, misses)
-            case Inspect(queue):
+            case effects.Inspect(queue):
                 answer = self._read_state(queue, STATE_S)
-            case ListPools():
+            case effects.ListPools():
                 answer = self._read_pools(STATE_S)
         return answer
 

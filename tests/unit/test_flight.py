@@ -6,8 +6,9 @@ import pytest
 
 from producer.flight import Flight
 from producer.wire.keys import Lane
-from producer.wire.messages import FailureReply, Row
-from tests.unit.fakes import EMBED_QUEUE, RERANK_QUEUE, FakeServer, ManualClock, failure, pair, passage, result_of
+from producer.wire.messages import FailureReply
+from tests.unit.fakes import RERANK_QUEUE, FakeServer, ManualClock, failure, pair, passage, result_of
+from tests.unit.flights import finish, flight, rows
 
 
 @pytest.fixture
@@ -18,22 +19,6 @@ def clock() -> ManualClock:
 @pytest.fixture
 def server(clock: ManualClock) -> FakeServer:
     return FakeServer(clock)
-
-
-def flight(clock: ManualClock, lane: Lane = Lane.INTERACTIVE) -> Flight:
-    return Flight(queue=EMBED_QUEUE, lane=lane, lane_limit=100, clock=clock)
-
-
-def rows(*texts: str) -> list[Row]:
-    return [passage(text) for text in texts]
-
-
-def finish(server: FakeServer, one: Flight, *, steps: int = 50) -> None:
-    for _ in range(steps):
-        if not one.pending:
-            return
-        server.run(one.advance(server.clock() + 60.0))
-    raise AssertionError(f"rows still pending after {steps} steps: {list(one.pending.values())}")
 
 
 def test_hits_are_not_enqueued(clock: ManualClock, server: FakeServer) -> None:

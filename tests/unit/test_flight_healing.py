@@ -4,10 +4,10 @@ import pytest
 
 from producer.effects import Enqueue, Lookup, Steps, Wait
 from producer.errors import QueueFull, RedisUnavailable
-from producer.flight import Flight
 from producer.wire.keys import Lane
 from producer.wire.messages import Reply, Row
 from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, passage, result_of
+from tests.unit.flights import finish, flight, rows
 
 
 @pytest.fixture
@@ -18,22 +18,6 @@ def clock() -> ManualClock:
 @pytest.fixture
 def server(clock: ManualClock) -> FakeServer:
     return FakeServer(clock)
-
-
-def flight(clock: ManualClock, lane: Lane = Lane.INTERACTIVE) -> Flight:
-    return Flight(queue=EMBED_QUEUE, lane=lane, lane_limit=100, clock=clock)
-
-
-def rows(*texts: str) -> list[Row]:
-    return [passage(text) for text in texts]
-
-
-def finish(server: FakeServer, one: Flight, *, steps: int = 50) -> None:
-    for _ in range(steps):
-        if not one.pending:
-            return
-        server.run(one.advance(server.clock() + 60.0))
-    raise AssertionError(f"rows still pending after {steps} steps: {list(one.pending.values())}")
 
 
 def test_a_full_interactive_lane_raises_with_its_numbers(clock: ManualClock, server: FakeServer) -> None:

@@ -1,0 +1,22 @@
+"""Helpers of the tests of rows in flight."""
+
+from producer.flight import Flight
+from producer.wire.keys import Lane
+from producer.wire.messages import Row
+from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, passage
+
+
+def flight(clock: ManualClock, lane: Lane = Lane.INTERACTIVE) -> Flight:
+    return Flight(queue=EMBED_QUEUE, lane=lane, lane_limit=100, clock=clock)
+
+
+def rows(*texts: str) -> list[Row]:
+    return [passage(text) for text in texts]
+
+
+def finish(server: FakeServer, one: Flight, *, steps: int = 50) -> None:
+    for _ in range(steps):
+        if not one.pending:
+            return
+        server.run(one.advance(server.clock() + 60.0))
+    raise AssertionError(f"rows still pending after {steps} steps: {list(one.pending.values())}")
