@@ -135,6 +135,11 @@ def offline_core(clock: ManualClock, **settings: Any) -> Core:
     return Core(ProducerSettings(embed_model="offline", rerank_model="offline", **settings), clock)
 
 
+def nobody(row: Row) -> Reply | None:
+    """A worker that answers nothing."""
+    return None
+
+
 class FakeServer:
     """Redis and one worker for a flow, over dicts: whenever the caller waits, the worker runs what is queued.
 

@@ -16,13 +16,14 @@ from producer.errors import (
     RowFailed,
 )
 from producer.wire.keys import QueueKeys
-from producer.wire.messages import EmbeddingReply, Reply, Row, ScoreReply
+from producer.wire.messages import EmbeddingReply, ScoreReply
 from tests.unit.fakes import (
     EMBED_QUEUE,
     RERANK_QUEUE,
     FakeServer,
     ManualClock,
     failure,
+    nobody,
     offline_core,
     pair,
     passage,
@@ -30,21 +31,6 @@ from tests.unit.fakes import (
     queue_state,
     vector_of,
 )
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def server(clock: ManualClock) -> FakeServer:
-    return FakeServer(clock)
-
-
-def nobody(row: Row) -> Reply | None:
-    """A worker that answers nothing."""
-    return None
 
 
 def test_vectors_come_in_the_order_of_the_texts(clock: ManualClock, server: FakeServer) -> None:

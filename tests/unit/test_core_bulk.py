@@ -14,16 +14,6 @@ from tests.unit.fakes import FakeServer, ManualClock, failure, offline_core, pas
 WINDOW = 8
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def server(clock: ManualClock) -> FakeServer:
-    return FakeServer(clock)
-
-
 def texts_of(count: int) -> list[str]:
     return [f"text {number}" for number in range(count)]
 

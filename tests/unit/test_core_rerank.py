@@ -6,23 +6,8 @@ from typing import Any
 import pytest
 
 from producer.errors import HeadraceError, InvalidRequest, InvalidText
-from producer.wire.messages import Reply, Row, ScoreReply
-from tests.unit.fakes import FakeServer, ManualClock, failure, offline_core, pair
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def server(clock: ManualClock) -> FakeServer:
-    return FakeServer(clock)
-
-
-def nobody(row: Row) -> Reply | None:
-    """A worker that answers nothing."""
-    return None
+from producer.wire.messages import ScoreReply
+from tests.unit.fakes import FakeServer, ManualClock, failure, nobody, offline_core, pair
 
 
 def test_a_ranking_is_sorted_and_ties_keep_the_order_passed(clock: ManualClock, server: FakeServer) -> None:

@@ -17,21 +17,11 @@ from tests.unit.engine import (
     send,
     subscribe,
 )
-from tests.unit.fakes import CHANNEL, EMBED_QUEUE, passage, query, redis_in_memory, result_of
+from tests.unit.fakes import CHANNEL, EMBED_QUEUE, passage, query, result_of
 from workers.tasks import ModelFailed
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 HEADER = encode_header(JobHeader(kind=Kind.QUERY, budget_ms=60_000))
-
-
-@pytest.fixture
-def client() -> redis.Redis:
-    return redis_in_memory()
-
-
-@pytest.fixture
-def shift(client: redis.Redis) -> Shift:
-    return Shift(client)
 
 
 def test_rows_of_both_lanes_are_computed_answered_and_ended(client: redis.Redis, shift: Shift) -> None:

@@ -9,20 +9,10 @@ from producer.wire.codec import encode_header
 from producer.wire.keys import GROUP, Kind, Lane
 from producer.wire.messages import FailureReply, JobHeader
 from tests.unit.engine import Shift, add_job, dead_letters, lane_is_empty, reply_of, send
-from tests.unit.fakes import EMBED_QUEUE, pair, query, redis_in_memory, result_of
+from tests.unit.fakes import EMBED_QUEUE, pair, query, result_of
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 HEADER = encode_header(JobHeader(kind=Kind.QUERY, budget_ms=60_000))
-
-
-@pytest.fixture
-def client() -> redis.Redis:
-    return redis_in_memory()
-
-
-@pytest.fixture
-def shift(client: redis.Redis) -> Shift:
-    return Shift(client)
 
 
 GARBAGE: dict[str, tuple[dict[bytes, bytes], str]] = {

@@ -11,16 +11,6 @@ from tests.unit.fakes import RERANK_QUEUE, FakeServer, ManualClock, failure, pai
 from tests.unit.flights import finish, flight, rows
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def server(clock: ManualClock) -> FakeServer:
-    return FakeServer(clock)
-
-
 def test_hits_are_not_enqueued(clock: ManualClock, server: FakeServer) -> None:
     for row in rows("a", "b"):
         server.put(row)

@@ -10,16 +10,6 @@ from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, passage, resu
 from tests.unit.flights import finish, flight, rows
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def server(clock: ManualClock) -> FakeServer:
-    return FakeServer(clock)
-
-
 def test_a_full_interactive_lane_raises_with_its_numbers(clock: ManualClock, server: FakeServer) -> None:
     server.full_calls = 1
 

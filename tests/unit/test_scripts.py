@@ -13,11 +13,6 @@ INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 A, B, C = passage("a"), passage("b"), passage("c")
 
 
-@pytest.fixture
-def client() -> redis.Redis:
-    return redis_in_memory()
-
-
 def test_one_text_is_one_job_with_a_waiter_and_a_lease(client: redis.Redis) -> None:
     assert enqueue(client, A, B) == [2, 0, 2, 2]
 

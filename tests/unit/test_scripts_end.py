@@ -2,23 +2,17 @@
 
 from typing import Any
 
-import pytest
 import redis
 
 from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane
 from producer.wire.messages import Row
-from tests.unit.fakes import EMBED_QUEUE, passage, redis_in_memory, run_script
+from tests.unit.fakes import EMBED_QUEUE, passage, run_script
 from tests.unit.scripting import complete, enqueue, entries, expire, heard, read, texts, waiting
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 LONG_AGO = b"1-0"
 A, B, C = passage("a"), passage("b"), passage("c")
-
-
-@pytest.fixture
-def client() -> redis.Redis:
-    return redis_in_memory()
 
 
 def test_completing_wakes_each_waiter_once_with_all_its_rows_and_leaves_nothing(client: redis.Redis) -> None:
