@@ -68,12 +68,10 @@ class Outlet:
 
     def failure(self, error: Exception) -> FailureReply:
         """Say why a row failed. What a model raises may quote the text: only our own errors' words leave the worker."""
-        known = isinstance(error, HeadraceError)
-        return FailureReply(
-            code=error.code if isinstance(error, HeadraceError) else "model_failed",
-            message=str(error) if known else f"the model raised {type(error).__name__}",
-            failed_at_ms=self._streams.now_ms(),
-        )
+        code, message = "model_failed", f"the model raised {type(error).__name__}"
+        if isinstance(error, HeadraceError):
+            code, message = error.code, str(error)
+        return FailureReply(code=code, message=message, failed_at_ms=self._streams.now_ms())
 
     def _bury(self, entry: Entry, code: str, reason: str) -> None:
         self._streams.bury(entry, code, reason)

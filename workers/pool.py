@@ -99,10 +99,11 @@ class Pool:
                 args=(self._task, self._load, self._settings, slot.number, slot.name),
                 name=f"headrace-{self._task}-{slot.number}",
             )
-            # A child ignores Ctrl-C from its first moment: its parent passes it on in order.
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # A child never hears Ctrl-C, from its first moment: its parent passes it on in order. It inherits the
+            # mask, and one that comes meanwhile reaches the parent afterwards.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             slot.process.start()
-            signal.signal(signal.SIGINT, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             slot.started_at = now
 
     def _note_end(self, slot: _Slot, exitcode: int, now: float) -> None:
@@ -144,17 +145,16 @@ class Pool:
         Names are stable, so that a restarted pool finds its own unfinished entries, and consumers do not pile up.
         """
         queue = QueueKeys.of(resolve(self._task, self._settings.model(self._task)), self._settings.namespace)
-        client = connect_worker(self._settings.redis_url)
         names: list[str] = []
-        while len(names) < self._settings.processes and not self._requests.count:
-            try:
-                names += self._try_names(client, queue, self._settings.processes - len(names), names)
-            except AuthenticationError as error:
-                raise refused(error) from error
-            except (RedisError, OSError) as error:
-                logger.warning("Redis does not serve yet: %s", error)
-                self._wait(_RETRY_S)
-        client.close()
+        with connect_worker(self._settings.redis_url) as client:
+            while len(names) < self._settings.processes and not self._requests.count:
+                try:
+                    names += self._try_names(client, queue, self._settings.processes - len(names), names)
+                except AuthenticationError as error:
+                    raise refused(error) from error
+                except (RedisError, OSError) as error:
+                    logger.warning("Redis does not serve yet: %s", error)
+                    self._wait(_RETRY_S)
         return names
 
     def _try_names(self, client: redis.Redis, queue: QueueKeys, count: int, mine: list[str]) -> list[str]:
