@@ -29,7 +29,7 @@ from workers.options import Command, Decorated, Group, Interrupted, OneLineError
 
 _LINES_PER_CALL = 256
 _MODELS = {"embed_model", "rerank_model"}
-_FOR_WORK = {"timeout_s", "bulk_timeout_s", "lane_limit", "max_text_bytes"}
+_FOR_WORK = {"timeout_s", "bulk_timeout_s", "lane_limit", "lane_limit_bytes", "max_text_bytes"}
 
 
 def _work_options(task: TaskName, timeout: str) -> Callable[[Decorated], Decorated]:

@@ -23,6 +23,7 @@ from producer.wire.codec import decode_vector
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
 from producer.wire.models import TASKS, TaskName, resolve
+from producer.wire.scripts import LaneLimit
 
 _ROWS_PER_QUESTION = 1000
 
@@ -152,7 +153,8 @@ class Core:
         return self.settings.timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
 
     def _flight(self, task: TaskName, lane: Lane) -> Flight:
-        return Flight(queue=self.queues[task], lane=lane, lane_limit=self.settings.lane_limit, clock=self.clock)
+        limit = LaneLimit(rows=self.settings.lane_limit, size_bytes=self.settings.lane_limit_bytes)
+        return Flight(queue=self.queues[task], lane=lane, limit=limit, clock=self.clock)
 
     def _collect(self, flight: Flight, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
         deadline = self.clock() + timeout_s

@@ -6,7 +6,7 @@ HeadraceError
 ├── ConfigurationError              a setting, URL, file or model name that cannot work
 │   └── UnknownModel                no model of that name, or no pool that serves it
 ├── RedisUnavailable                Redis cannot be reached, or refuses (password, permissions, memory)
-├── QueueFull                       the lane holds as many jobs as it may
+├── QueueFull                       the lane holds as many rows or bytes as it may
 ├── ResultTimeout (TimeoutError)    the time was over before the result was there
 │   └── ModelNotServed (UnknownModel)   … and no pool serves the model, though others run
 ├── RowFailed                       a worker tried the row and could not compute it
@@ -72,9 +72,14 @@ class RedisUnavailable(HeadraceError):
 
 
 class QueueFull(HeadraceError):
-    """The lane holds as many jobs as it may; nothing was added. Try again later or add workers."""
+    """The lane holds as many rows or bytes as it may. `estimated_wait_s` is how long the pool needs for what is before
+    a new row, or None if no worker runs that could be measured."""
 
     code = "queue_full"
+
+    def __init__(self, message: str, *, estimated_wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.estimated_wait_s = estimated_wait_s
 
 
 class ResultTimeout(HeadraceError, TimeoutError):

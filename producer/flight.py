@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-from producer.effects import Count, Enqueue, Flow, Lookup, Unwatch, Wait
+from producer.effects import Count, Enqueue, Flow, Inspect, Lookup, Unwatch, Wait
 from producer.errors import MalformedMessage, QueueFull, RedisUnavailable
 from producer.wire import scripts
 from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, decode_reply
@@ -23,10 +23,10 @@ _HEAL_AFTER_S = 1.0
 class Flight:
     """Rows that one call waits for. A hint only says when to look: the reply key is the truth."""
 
-    def __init__(self, *, queue: QueueKeys, lane: Lane, lane_limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, *, queue: QueueKeys, lane: Lane, limit: scripts.LaneLimit, clock: Callable[[], float]) -> None:
         self.queue = queue
         self.lane = lane
-        self.lane_limit = lane_limit
+        self.limit = limit
         self.clock = clock
         self.replies: dict[bytes, Reply] = {}
         self.pending: dict[bytes, Row] = {}
@@ -146,21 +146,31 @@ class Flight:
             header = JobHeader(kind=chunk[0].kind, budget_ms=budget_ms, query=chunk[0].query)
 
             def call(channel: str, header: JobHeader = header, chunk: list[Row] = chunk) -> scripts.ScriptCall:
-                return scripts.enqueue(
-                    self.queue, self.lane, header, chunk, channel=channel, lane_limit=self.lane_limit
-                )
+                return scripts.enqueue(self.queue, self.lane, header, chunk, channel=channel, limit=self.limit)
 
-            _, _, queued, handled = yield Enqueue(tuple(row.digest for row in chunk), call, left_s)
+            _, _, held, handled = yield Enqueue(tuple(row.digest for row in chunk), call, left_s)
             for row in chunk[:handled]:
                 self._unsent.pop(row.digest, None)
             if handled < len(chunk):
                 break  # the lane is full: more would only be asked in vain
         if self._unsent and self.lane is Lane.INTERACTIVE:
-            raise QueueFull(
-                f"lane interactive of {self.queue.task}:{self.queue.tag} holds {queued} jobs, the limit is "
-                f"{self.lane_limit}: {len(self._unsent)} of {len(rows)} rows were not added; try again later "
-                "or add workers"
-            )
+            raise (yield from self._full(held, len(rows)))
+
+    def _full(self, held: int, asked: int) -> Flow[QueueFull]:
+        """Build the error of an interactive call that its lane does not take, with an estimate of the wait."""
+        wait_s: float | None = None
+        try:
+            state = yield Inspect(self.queue)
+            wait_s = state.estimated_wait_s(self.lane)
+        except RedisUnavailable as error:
+            logger.warning("the wait cannot be estimated: %s", error)
+        estimate = "nobody knows how long they take" if wait_s is None else f"they take about {wait_s:.1f} s"
+        return QueueFull(
+            f"lane {self.lane} of {self.queue.task}:{self.queue.tag} holds {held} rows ({estimate}), the limit is "
+            f"{self.limit.rows} rows or {self.limit.size_bytes} bytes: {len(self._unsent)} of {asked} rows were not "
+            "added; try again later or add workers",
+            estimated_wait_s=wait_s,
+        )
 
 
 def _chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:

@@ -48,7 +48,10 @@ class ProducerSettings(SharedSettings):
     bulk_timeout_s: float = setting(
         600.0, "HEADRACE_BULK_TIMEOUT_S", "Longest wait without progress in bulk work, in seconds.", minimum=0.001
     )
-    lane_limit: int = setting(100_000, "HEADRACE_LANE_LIMIT", "Most jobs that may wait on one lane.", minimum=1)
+    lane_limit: int = setting(100_000, "HEADRACE_LANE_LIMIT", "Most rows that one lane holds.", minimum=1)
+    lane_limit_bytes: int = setting(
+        256 * 1024 * 1024, "HEADRACE_LANE_LIMIT_BYTES", "Most bytes of text that one lane holds.", minimum=1
+    )
 
 
 def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Settings:

@@ -18,10 +18,13 @@ STALLED_MS = 120_000
 
 @dataclass(frozen=True, kw_only=True)
 class LaneState:
-    """One lane: jobs nobody has read, jobs that workers hold, the age of the oldest of either, and rows that died."""
+    """One lane: jobs nobody has read, jobs that workers hold, the rows and bytes of both, the age of the oldest, and
+    rows that died."""
 
     waiting: int
     in_flight: int
+    rows: int
+    size_bytes: int
     oldest_age_ms: int
     dead: int
 
@@ -68,6 +71,18 @@ class QueueState:
             f"{healthy} workers healthy"
         )
 
+    def estimated_wait_s(self, lane: Lane) -> float | None:
+        """How long the pool needs for what is before a new row of the lane; None if nobody can tell.
+
+        Interactive rows go first. The rate is that of the healthy workers lately, or on average since ever.
+        """
+        workers = [worker for worker in self.workers if worker.healthy]
+        rate = sum(worker.heartbeat.rows_per_s for worker in workers)
+        if not rate and self.counters.get("busy_ms"):
+            rate = len(workers) * self.counters.get("rows", 0) * 1000 / self.counters["busy_ms"]
+        ahead = self.lanes[Lane.INTERACTIVE].rows + (self.lanes[Lane.BULK].rows if lane is Lane.BULK else 0)
+        return ahead / rate if rate else None
+
 
 def ask(pipeline: Any, queue: QueueKeys) -> None:
     """Put the commands that read a queue's state on a pipeline, sync or async; any of them may fail by itself."""
@@ -76,6 +91,7 @@ def ask(pipeline: Any, queue: QueueKeys) -> None:
         pipeline.xlen(queue.lane(lane))
         pipeline.xpending(queue.lane(lane), GROUP)
         pipeline.xrange(queue.lane(lane), count=1)
+    pipeline.hgetall(queue.load)
     pipeline.xlen(queue.dead)
     pipeline.hgetall(queue.workers)
     pipeline.hgetall(queue.stats)
@@ -85,15 +101,22 @@ def ask(pipeline: Any, queue: QueueKeys) -> None:
 def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
     """Read the replies to `ask`; one that is an error (no such group yet) counts as empty."""
     answers: list[Any] = [None if isinstance(reply, Exception) else reply for reply in replies]
-    (seconds, microseconds), lanes, (dead, workers, stats, card) = answers[0], answers[1:-4], answers[-4:]
+    (seconds, microseconds), lanes, (load, dead, workers, stats, card) = answers[0], answers[1:-5], answers[-5:]
     now_ms = seconds * 1000 + microseconds // 1000
-    counters = {name.decode(): int(value) for name, value in (stats or {}).items()}
+    counters = _numbers(stats)
+    held = _numbers(load)
     beats = ((name.decode(), _decode(Heartbeat, data)) for name, data in sorted((workers or {}).items()))
     return QueueState(
         task=queue.task,
         tag=queue.tag,
         lanes={
-            lane: _lane(*lanes[3 * n : 3 * n + 3], now_ms=now_ms, dead=counters.get(f"dead_{lane}", 0))
+            lane: _lane(
+                *lanes[3 * n : 3 * n + 3],
+                now_ms=now_ms,
+                rows=held.get(f"{lane}:rows", 0),
+                size_bytes=held.get(f"{lane}:bytes", 0),
+                dead=counters.get(f"dead_{lane}", 0),
+            )
             for n, lane in enumerate(Lane)
         },
         dead=dead or 0,
@@ -103,11 +126,19 @@ def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
     )
 
 
-def _lane(length: int | None, pending: Any, oldest: Any, *, now_ms: int, dead: int) -> LaneState:
+def _numbers(fields: dict[bytes, bytes] | None) -> dict[str, int]:
+    return {name.decode(): int(value) for name, value in (fields or {}).items()}
+
+
+def _lane(
+    length: int | None, pending: Any, oldest: Any, *, now_ms: int, rows: int, size_bytes: int, dead: int
+) -> LaneState:
     in_flight = pending["pending"] if pending else 0
     return LaneState(
         waiting=max(0, (length or 0) - in_flight),
         in_flight=in_flight,
+        rows=max(0, rows) if length else 0,
+        size_bytes=max(0, size_bytes) if length else 0,
         oldest_age_ms=max(0, now_ms - int(oldest[0][0].split(b"-")[0])) if oldest else 0,
         dead=dead,
     )

@@ -14,19 +14,28 @@ from producer.wire.messages import Row
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedRow:
-    """A row in hand, measured: the entry it belongs to, and the tokens it takes after truncation."""
+    """A row in hand, measured: the entry it belongs to, and the tokens it takes after truncation.
+
+    `deliveries` is how often a worker has begun its entry, this one included. More than once makes it a suspect, which
+    runs alone: whoever began it before may have died of it.
+    """
 
     row: Row
     lane: Lane
     entry_id: bytes
     tokens: int
+    deliveries: int = 1
+
+    @property
+    def suspect(self) -> bool:
+        return self.deliveries > 1
 
 
 class LookAhead:
     """The rows a worker holds and has not run yet; bounded by whoever fills it.
 
     `next_batch` always takes the oldest row of the first lane that has one, so that no row is passed over for
-    ever, and adds the rows nearest to it in length while the batch stays within the budget.
+    ever, and adds the rows nearest to it in length while the batch stays within the budget. A suspect runs alone.
     """
 
     def __init__(self, budget_tokens: int) -> None:
@@ -66,14 +75,16 @@ class LookAhead:
         """
         oldest = next(iter(self._rows[lane].values()))
         batch, longest = [oldest], oldest.tokens
-        others = [row for row in self._rows[lane].values() if row is not oldest]
+        if oldest.suspect:
+            return batch
+        others = [row for row in self._rows[lane].values() if row is not oldest and not row.suspect]
         for row in sorted(others, key=lambda other: (abs(other.tokens - oldest.tokens), other.tokens)):
             padded = max(longest, row.tokens)
             if padded * (len(batch) + 1) <= self._budget_tokens:
                 longest = padded
                 insort(batch, row, key=lambda member: member.tokens)
         if lane is Lane.INTERACTIVE:
-            riders = [row for row in self._rows[Lane.BULK].values() if row.tokens <= longest]
+            riders = [row for row in self._rows[Lane.BULK].values() if row.tokens <= longest and not row.suspect]
             room = self._budget_tokens // longest - len(batch)
             for row in sorted(riders, key=lambda rider: -rider.tokens)[: max(0, room)]:
                 insort(batch, row, key=lambda member: member.tokens)

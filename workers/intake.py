@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Sequence
 
-from producer.errors import InvalidText, MalformedMessage
+from producer.errors import HeadraceError, InvalidText, MalformedMessage
 from producer.requests import clean_text
-from producer.wire.codec import decode_job, is_result
-from producer.wire.messages import Job, Reply, Row
+from producer.wire.codec import decode_job, decode_reply
+from producer.wire.keys import Lane
+from producer.wire.messages import FailureReply, Job, Reply, Row
 from workers.batching import QueuedRow
 from workers.ledger import Ledger
 from workers.outlet import Outlet
@@ -17,8 +18,18 @@ from workers.tasks import Measure, Task
 logger = logging.getLogger("headrace.worker")
 
 
+MOST_ATTEMPTS = 3
+"""So often workers may begin an entry and never end it; then it is dead."""
+
+
+class WorkerDied(HeadraceError):
+    """Workers died, or were killed because they hung, whenever they ran the row."""
+
+    code = "worker_died"
+
+
 class Intake:
-    """Takes entries in hand. What needs no model is ended here: bad, expired and already computed rows."""
+    """Takes entries in hand. What needs no model is ended here: bad, deadly, expired and already computed rows."""
 
     def __init__(
         self, *, task: Task, streams: Streams, outlet: Outlet, ledger: Ledger, progress: Progress, max_text_bytes: int
@@ -31,14 +42,55 @@ class Intake:
         self._max_text_bytes = max_text_bytes
 
     def admit(self, entries: Sequence[Entry]) -> list[QueuedRow]:
-        """Return the rows of these entries that the model must compute, measured."""
+        """Return the rows of these entries that the model must compute, in order; measured unless they are suspects."""
         jobs = [(entry, job) for entry in entries if (job := self._accept(entry)) is not None]
-        cached = self._cached([row for _, job in jobs for row in job.rows])
         for entry, job in jobs:
-            self._ledger.open(entry.lane, entry.id, (row.digest for row in job.rows))
-        rows = [(entry, row) for entry, job in jobs for row in job.rows]
-        self._outlet.complete([(entry.lane, entry.id, row) for entry, row in rows if row.digest in cached])
-        return self._measure(self._refuse([(entry, row) for entry, row in rows if row.digest not in cached]))
+            digests = (row.digest for row in job.rows)
+            self._ledger.open(entry.lane, entry.size, digests, attempts=entry.attempts)
+        answered, rows = self._divide([(entry, row) for entry, job in jobs for row in job.rows])
+        self._outlet.complete([(entry.lane, entry.id, row) for entry, row in answered])
+        return self._measure(self._refuse(self._condemn(rows)))
+
+    def measured(self, suspect: QueuedRow) -> QueuedRow:
+        """Measure a suspect, which was taken in unmeasured: its workers may have died of that, too."""
+        with self._progress.vitals.working():
+            measure = self._measures([suspect.row])[0]
+        return self._queue(suspect.row, suspect.lane, suspect.entry_id, measure, suspect.deliveries)
+
+    def _divide(self, rows: Sequence[tuple[Entry, Row]]) -> tuple[list[tuple[Entry, Row]], list[tuple[Entry, Row]]]:
+        """Tell the rows that somebody has answered meanwhile from those that are open.
+
+        A failure counts for an entry that was begun before: there the row failed, and the worker died of a later one.
+        """
+        values = self._streams.replies([row.digest for _, row in rows]) if rows else []
+        answered: list[tuple[Entry, Row]] = []
+        open_: list[tuple[Entry, Row]] = []
+        for (entry, row), value in zip(rows, values, strict=True):
+            reply = _read(value)
+            since_ms = entry.created_at_ms if entry.attempts else float("inf")
+            stale = isinstance(reply, FailureReply) and reply.failed_at_ms < since_ms
+            (open_ if reply is None or stale else answered).append((entry, row))
+        return answered, open_
+
+    def _condemn(self, rows: Sequence[tuple[Entry, Row]]) -> list[tuple[Entry, Row]]:
+        """Bury the rows of which workers died: of an entry with no attempt left, the first that is open, since suspects
+        run alone and in order. Return the others."""
+        condemned: dict[tuple[Lane, bytes], Row] = {}
+        outcomes = []
+        for entry, row in rows:
+            if entry.attempts < MOST_ATTEMPTS or (entry.lane, entry.id) in condemned:
+                continue
+            condemned[entry.lane, entry.id] = row
+            logger.error("a row of %d bytes has taken its workers down: it is dead", len(row.text.encode()))
+            # First: if this worker dies here, the next finds the same row, and not an innocent one.
+            self._streams.note_attempt(entry.lane, entry.id, 1)
+            self._ledger.set_attempts(entry.lane, entry.id, 1)
+            failure = self._outlet.failure(WorkerDied(f"{entry.attempts} times a worker died or hung with it in hand"))
+            queued = QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1, deliveries=entry.attempts)
+            outcomes.append((queued, failure))
+        if outcomes:
+            self._outlet.finish(outcomes)
+        return [(entry, row) for entry, row in rows if condemned.get((entry.lane, entry.id)) != row]
 
     def _refuse(self, rows: Sequence[tuple[Entry, Row]]) -> list[tuple[Entry, Row]]:
         """Fail the rows that no model should see, each for itself; return the others."""
@@ -50,7 +102,7 @@ class Intake:
                 if row.query is not None:
                     clean_text(row.query, self._max_text_bytes, what="the query")
             except InvalidText as error:
-                queued = QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1)
+                queued = QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1, deliveries=entry.attempts + 1)
                 bad.append((queued, self._outlet.failure(error)))
             else:
                 good.append((entry, row))
@@ -81,22 +133,22 @@ class Intake:
             self._progress.count(expired=1)
         return dropped
 
-    def _cached(self, rows: Sequence[Row]) -> set[bytes]:
-        """Find rows that somebody has computed meanwhile."""
-        if not rows:
-            return set()
-        values = self._streams.replies([row.digest for row in rows])
-        return {row.digest for row, value in zip(rows, values, strict=True) if is_result(value)}
-
     def _measure(self, rows: Sequence[tuple[Entry, Row]]) -> list[QueuedRow]:
-        if not rows:
-            return []
-        queued = []
-        for (entry, row), measure in zip(rows, self._measures([row for _, row in rows]), strict=True):
-            if measure.truncated:
-                self._progress.count_truncated(measure.tokens)
-            queued.append(QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=max(1, measure.tokens)))
-        return queued
+        fresh = [row for entry, row in rows if not entry.attempts]
+        with self._progress.vitals.working():
+            measures = iter(self._measures(fresh) if fresh else [])
+        return [
+            QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1, deliveries=entry.attempts + 1)
+            if entry.attempts
+            else self._queue(row, entry.lane, entry.id, next(measures))
+            for entry, row in rows
+        ]
+
+    def _queue(self, row: Row, lane: Lane, entry_id: bytes, measure: Measure, deliveries: int = 1) -> QueuedRow:
+        if measure.truncated:
+            self._progress.count_truncated(measure.tokens)
+        tokens = max(1, measure.tokens)
+        return QueuedRow(row=row, lane=lane, entry_id=entry_id, tokens=tokens, deliveries=deliveries)
 
     def _measures(self, rows: Sequence[Row]) -> list[Measure]:
         try:
@@ -105,3 +157,10 @@ class Intake:
             if len(rows) == 1:
                 return [Measure(tokens=1, truncated=False)]
             return [measure for row in rows for measure in self._measures([row])]
+
+
+def _read(value: bytes | None) -> Reply | None:
+    try:
+        return None if value is None else decode_reply(value)
+    except MalformedMessage:
+        return None

@@ -2,8 +2,19 @@
 
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from producer.wire.keys import Lane
+from producer.wire.messages import EntrySize
+
+
+@dataclass
+class _Held:
+    """An entry in hand: what it counts on its lane, its open rows, and how often a worker began it before."""
+
+    size: EntrySize
+    rows: set[bytes]
+    attempts: int
 
 
 class Ledger:
@@ -11,41 +22,63 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Lane, dict[bytes, set[bytes]]] = {lane: {} for lane in Lane}
+        self._held: dict[Lane, dict[bytes, _Held]] = {lane: {} for lane in Lane}
+        self.forfeited = False
+        """Set when the leases have ended unrenewed: the entries may be somebody else's by now."""
 
-    def open(self, lane: Lane, entry_id: bytes, digests: Iterable[bytes]) -> None:
+    def open(self, lane: Lane, size: EntrySize, digests: Iterable[bytes], *, attempts: int = 0) -> None:
         """Take an entry in hand with the rows that must be computed."""
         with self._lock:
-            self._open[lane][entry_id] = set(digests)
+            self._held[lane][size.id] = _Held(size=size, rows=set(digests), attempts=attempts)
 
     def holds(self, lane: Lane, entry_id: bytes) -> bool:
         """Whether the entry is in hand: a second reading of it changes nothing."""
-        return entry_id in self._open[lane]
+        return entry_id in self._held[lane]
 
-    def close_row(self, lane: Lane, entry_id: bytes, digest: bytes) -> bool:
-        """Close one row; True if it was the entry's last, which then is no longer in hand."""
+    def close_row(self, lane: Lane, entry_id: bytes, digest: bytes) -> EntrySize | None:
+        """Close one row; if it was the entry's last, return the entry, which then is no longer in hand."""
         with self._lock:
-            rows = self._open[lane].get(entry_id)
-            if rows is None:
-                return False
-            rows.discard(digest)
-            if not rows:
-                del self._open[lane][entry_id]
-            return not rows
+            held = self._held[lane].get(entry_id)
+            if held is None:
+                return None
+            held.rows.discard(digest)
+            if held.rows:
+                return None
+            del self._held[lane][entry_id]
+            return held.size
+
+    def drop(self, lane: Lane, entry_id: bytes) -> None:
+        """Forget an entry that somebody else has ended."""
+        with self._lock:
+            self._held[lane].pop(entry_id, None)
+
+    def attempts(self, lane: Lane, entry_id: bytes) -> int:
+        """How often a worker began the entry and did not end it; 0 for a fresh one."""
+        held = self._held[lane].get(entry_id)
+        return held.attempts if held else 0
+
+    def set_attempts(self, lane: Lane, entry_id: bytes, attempts: int) -> None:
+        """Correct that number, when the row that it was about is done."""
+        with self._lock:
+            if held := self._held[lane].get(entry_id):
+                held.attempts = attempts
 
     def entry_ids(self, lane: Lane) -> list[bytes]:
         """The entries in hand, oldest first."""
         with self._lock:
-            return list(self._open[lane])
+            return list(self._held[lane])
 
     @property
     def open_rows(self) -> int:
         """How many rows are in hand."""
         with self._lock:
-            return sum(len(rows) for entries in self._open.values() for rows in entries.values())
+            return sum(len(held.rows) for entries in self._held.values() for held in entries.values())
 
-    def clear(self) -> None:
-        """Forget all entries: they are handed back, or will be read again."""
+    def drain(self) -> dict[tuple[Lane, bytes], int]:
+        """Forget all entries: they will be read again. Return the attempts of each."""
         with self._lock:
-            for entries in self._open.values():
+            attempts = {(lane, id_): held.attempts for lane in Lane for id_, held in self._held[lane].items()}
+            for entries in self._held.values():
                 entries.clear()
+            self.forfeited = False
+            return attempts

@@ -34,7 +34,7 @@ class Outlet:
             if isinstance(reply, FailureReply):
                 ttl_s = FAILURE_TTL_S
                 entry = Entry(lane=queued.lane, id=queued.entry_id, fields=_row_fields(queued.row))
-                self._bury(entry, reply.code, reply.message)
+                self._bury(entry, reply.code, reply.message, queued.deliveries)
             values.append((queued.row.digest, encode_reply(reply), ttl_s))
         self._streams.write_replies(values)
         self.complete([(queued.lane, queued.entry_id, queued.row) for queued, _ in outcomes])
@@ -54,17 +54,17 @@ class Outlet:
         """Wake who waits for (lane, entry id, row), and end the entries that have no row left."""
         for lane in Lane:
             mine = [(entry_id, row.digest) for row_lane, entry_id, row in rows if row_lane is lane]
-            done = [entry_id for entry_id, digest in mine if self._ledger.close_row(lane, entry_id, digest)]
+            done = [size for entry_id, digest in mine if (size := self._ledger.close_row(lane, entry_id, digest))]
             if mine:
                 self._streams.complete(lane, [digest for _, digest in mine], done)
 
     def reject(self, entry: Entry, job: Job | None, error: HeadraceError) -> None:
         """Bury an entry that cannot be run; if it could be decoded, those who wait are told why."""
-        self._bury(entry, error.code, str(error))
+        self._bury(entry, error.code, str(error), entry.attempts + 1)
         digests = [row.digest for row in job.rows] if job else []
         value = encode_reply(self.failure(error))
         self._streams.write_replies([(digest, value, FAILURE_TTL_S) for digest in digests])
-        self._streams.complete(entry.lane, digests, [entry.id])
+        self._streams.complete(entry.lane, digests, [entry.size])
 
     def failure(self, error: Exception) -> FailureReply:
         """Say why a row failed. What a model raises may quote the text: only our own errors' words leave the worker."""
@@ -73,8 +73,8 @@ class Outlet:
             code, message = error.code, str(error)
         return FailureReply(code=code, message=message, failed_at_ms=self._streams.now_ms())
 
-    def _bury(self, entry: Entry, code: str, reason: str) -> None:
-        self._streams.bury(entry, code, reason)
+    def _bury(self, entry: Entry, code: str, reason: str, deliveries: int) -> None:
+        self._streams.bury(entry, code, reason, deliveries)
         self._progress.count(**{f"dead_{entry.lane}": 1})
 
 

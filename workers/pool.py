@@ -1,57 +1,62 @@
-"""The parent process of a pool: spawns workers, restarts those that crash, and stops them all in order."""
+"""The parent process of a pool: spawns workers, replaces those that crash, hang or grow, and stops them in order."""
 
-import itertools
 import logging
 import multiprocessing
-import os
 import random
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from producer.connection import run_script
-from producer.errors import MalformedMessage
-from producer.state import ALIVE_MS
-from producer.wire import scripts
-from producer.wire.codec import decode_message, encode_message
+from producer.errors import ConfigurationError
 from producer.wire.keys import QueueKeys
-from producer.wire.messages import Heartbeat
 from producer.wire.models import TaskName, resolve
-from workers.process import EXIT_CONFIGURATION, Load, connect_worker, refused, serve
+from workers.names import take_names
+from workers.process import EXIT_CONFIGURATION, Load, Place, connect_worker, refused, serve
+from workers.server_check import check_server
 from workers.settings import WorkerSettings
 from workers.stopping import SignalCount
+from workers.vitals import Vitals, resident_mb
 
 logger = logging.getLogger("headrace.pool")
+
+Answer = TypeVar("Answer")
 
 _GIVE_UP_AFTER = 5
 """Starts in a row that may fail before the pool ends with an error."""
 
 _STEADY_S = 30.0
-"""A process that has lived this long counts as started."""
+"""After a life of this long a crash is the first one again."""
 
 _FIRST_BACKOFF_S = 0.5
 _LAST_BACKOFF_S = 30.0
+_LAST_BACKOFF_SERVED_S = 4.0
+"""For a process that had begun to serve: it can start, and its work waits."""
+
 _POLL_S = 0.5
 _RETRY_S = 1.0
 
 
 @dataclass
 class _Slot:
-    """One place for a process: who is in it, and when the next may be started."""
+    """One place for a process: who is in it, how it fares, and when the next may be started."""
 
-    number: int
-    name: str
+    place: Place
     process: BaseProcess | None = None
     started_at: float = 0.0
+    end_by: float = float("inf")
+    """When a process that has been told to end must have ended."""
+
     failures: int = 0
+    crashes: int = 0
     start_after: float = field(default=float("-inf"))
 
 
@@ -76,10 +81,15 @@ class Pool:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        self._slots = [_Slot(number=n, name=name) for n, name in enumerate(self._take_names())]
+        try:
+            names = self._prepare()
+        except ConfigurationError as error:
+            logger.error("%s", error)
+            return EXIT_CONFIGURATION
+        self._slots = [_Slot(Place(number=number, name=name, vitals=Vitals())) for number, name in enumerate(names)]
         while not self._requests.count and not self._failed_code:
             for slot in self._slots:
-                self._fill(slot)
+                self._tend(slot)
             self._wait(_POLL_S)
         self._stop()
         return self._failed_code
@@ -87,36 +97,91 @@ class Pool:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._requests.note(number)
 
-    def _fill(self, slot: _Slot) -> None:
+    def _prepare(self) -> list[str]:
+        """Check the server and take names for the processes, as soon as Redis serves."""
+        settings, names = self._settings, list[str]()
+        queue = QueueKeys.of(resolve(self._task, settings.model(self._task)), settings.namespace)
+        with connect_worker(settings.redis_url) as client:
+            self._when_served(lambda: _check(client))
+            while len(names) < settings.processes and not self._requests.count:
+                missing = settings.processes - len(names)
+                model = settings.model(self._task)
+                names += self._when_served(lambda: take_names(client, queue, model, missing, names)) or []  # noqa: B023
+        return names
+
+    def _when_served(self, ask: Callable[[], Answer]) -> Answer | None:
+        """Ask Redis until it answers; None if somebody asks to stop before."""
+        while not self._requests.count:
+            try:
+                return ask()
+            except AuthenticationError as error:
+                raise refused(error) from error
+            except (RedisError, OSError) as error:
+                logger.warning("Redis does not serve yet: %s", error)
+                self._wait(_RETRY_S)
+        return None
+
+    def _tend(self, slot: _Slot) -> None:
         now = time.monotonic()
         if slot.process is not None:
             if slot.process.exitcode is None:
+                self._watch(slot, slot.process, now)
                 return
             self._note_end(slot, slot.process.exitcode, now)
         if slot.process is None and now >= slot.start_after and not self._failed_code:
-            slot.process = self._context.Process(
-                target=serve,
-                args=(self._task, self._load, self._settings, slot.number, slot.name),
-                name=f"headrace-{self._task}-{slot.number}",
+            self._start(slot, now)
+
+    def _start(self, slot: _Slot, now: float) -> None:
+        slot.place = replace(slot.place, vitals=Vitals())
+        slot.process = self._context.Process(
+            target=serve,
+            args=(self._task, self._load, self._settings, slot.place),
+            name=f"headrace-{self._task}-{slot.place.number}",
+        )
+        # A child never hears Ctrl-C, from its first moment: its parent passes it on in order. It inherits the
+        # mask, and one that comes meanwhile reaches the parent afterwards.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        slot.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        slot.started_at, slot.end_by = now, float("inf")
+
+    def _watch(self, slot: _Slot, process: BaseProcess, now: float) -> None:
+        """Kill a process that hangs; let one that has grown too large end in order."""
+        most_mb = self._settings.recycle_mb
+        if slot.place.vitals.working_s() > self._settings.batch_limit_s:
+            logger.error(
+                "worker %s hangs: a batch runs for more than %g s, it is killed",
+                slot.place.name,
+                self._settings.batch_limit_s,
             )
-            # A child never hears Ctrl-C, from its first moment: its parent passes it on in order. It inherits the
-            # mask, and one that comes meanwhile reaches the parent afterwards.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            slot.process.start()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            slot.started_at = now
+            slot.place.vitals.forget_work()
+            process.kill()
+        elif now > slot.end_by:
+            process.kill()
+        elif most_mb and slot.end_by == float("inf") and (held_mb := resident_mb(process.pid)) > most_mb:
+            logger.warning("worker %s holds %d MiB, more than %d: it is replaced", slot.place.name, held_mb, most_mb)
+            slot.end_by = now + self._settings.grace_s
+            process.terminate()
 
     def _note_end(self, slot: _Slot, exitcode: int, now: float) -> None:
-        """Decide after an unasked end: again after a pause that doubles, or give the pool up."""
+        """Decide after an end: the next at once or after a pause that doubles, or give the pool up."""
+        steady, told = now - slot.started_at > _STEADY_S, slot.end_by != float("inf")
         slot.process = None
-        slot.failures = 1 if now - slot.started_at > _STEADY_S else slot.failures + 1
+        if exitcode == 0 and slot.place.vitals.served and (steady or not told):
+            logger.info("worker %s ended in order, the next one starts", slot.place.name)
+            slot.failures = slot.crashes = 0
+            return
+        # One that has never served, or is too large as soon as it does, will be no better the next time.
+        slot.failures = 0 if slot.place.vitals.served and (steady or not told) else slot.failures + 1
+        slot.crashes = 1 if steady else slot.crashes + 1
         if exitcode == EXIT_CONFIGURATION or slot.failures >= _GIVE_UP_AFTER:
             self._failed_code = exitcode if exitcode > 0 else 1
-            logger.error("worker %s ended with code %d: the pool gives up", slot.name, exitcode)
+            logger.error("worker %s ended with code %d: the pool gives up", slot.place.name, exitcode)
             return
-        pause_s = min(_FIRST_BACKOFF_S * 2 ** (slot.failures - 1), _LAST_BACKOFF_S) * random.uniform(0.8, 1.2)  # noqa: S311
+        longest_s = _LAST_BACKOFF_S if slot.failures else _LAST_BACKOFF_SERVED_S
+        pause_s = min(_FIRST_BACKOFF_S * 2 ** (slot.crashes - 1), longest_s) * random.uniform(0.8, 1.2)  # noqa: S311
         slot.start_after = now + pause_s
-        logger.warning("worker %s ended with code %d, the next starts in %.1f s", slot.name, exitcode, pause_s)
+        logger.warning("worker %s ended with code %d, the next starts in %.1f s", slot.place.name, exitcode, pause_s)
 
     def _wait(self, timeout_s: float) -> None:
         """Sleep until a process ends, a signal comes, or the time is over."""
@@ -139,74 +204,13 @@ class Pool:
         for process in running:
             process.join()
 
-    def _take_names(self) -> list[str]:
-        """Take slot names that no live process of this host has, lowest first.
 
-        Names are stable, so that a restarted pool finds its own unfinished entries, and consumers do not pile up.
-        """
-        queue = QueueKeys.of(resolve(self._task, self._settings.model(self._task)), self._settings.namespace)
-        names: list[str] = []
-        with connect_worker(self._settings.redis_url) as client:
-            while len(names) < self._settings.processes and not self._requests.count:
-                try:
-                    names += self._try_names(client, queue, self._settings.processes - len(names), names)
-                except AuthenticationError as error:
-                    raise refused(error) from error
-                except (RedisError, OSError) as error:
-                    logger.warning("Redis does not serve yet: %s", error)
-                    self._wait(_RETRY_S)
-        return names
-
-    def _try_names(self, client: redis.Redis, queue: QueueKeys, count: int, mine: list[str]) -> list[str]:
-        """Take up to `count` names that look free; fewer if another pool was faster."""
-        seconds, _ = client.time()
-        now_ms = seconds * 1000
-        beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
-        candidates = (f"{socket.gethostname()}/{number}" for number in itertools.count())
-        free = (name for name in candidates if name not in mine and not _is_live(beats.get(name.encode()), now_ms))
-        first_beat = encode_message(self._first_beat(now_ms))
-        return [
-            name
-            for name in itertools.islice(free, count)
-            if run_script(client, scripts.claim(queue, name, beats.get(name.encode(), b""), first_beat))
-        ]
-
-    def _first_beat(self, now_ms: int) -> Heartbeat:
-        """What stands for a worker until it beats itself: its parent lives, and nothing is loaded."""
-        return Heartbeat(
-            model=self._settings.model(self._task),
-            model_loaded=False,
-            dimension=0,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            state="starting",
-            in_flight_rows=0,
-            rows_done=0,
-            rows_per_s=0.0,
-            started_at_ms=now_ms,
-            beat_at_ms=now_ms,
-            progressed_at_ms=now_ms,
-        )
-
-
-def _is_live(beat: bytes | None, now_ms: int) -> bool:
-    """Whether a heartbeat is fresh and its process runs; one that cannot be read is another release's, and live."""
-    if beat is None:
-        return False
+def _check(client: redis.Redis) -> None:
+    """Refuse a server that could lose work by its settings, and warn of what an operator should know."""
     try:
-        heartbeat = decode_message(Heartbeat, beat)
-    except MalformedMessage:
-        return True
-    return now_ms - heartbeat.beat_at_ms < ALIVE_MS and _runs(heartbeat.pid)
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of that pid runs here. Heartbeats of other hosts have other names and do not matter."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # not ours to signal, or a system without /proc
-    return state not in ("Z", "X")  # killed, and only not yet reaped
+        info = client.info()
+    except NoPermissionError:
+        logger.warning("the server's settings cannot be checked: this user may not run INFO")
+        return
+    for warning in check_server(info):
+        logger.warning("%s", warning)

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from workers.settings import WorkerSettings, cores_for_slot
 from workers.stopping import SignalCount, StopFlag
 from workers.streams import Streams
 from workers.tasks import Task
+from workers.vitals import Vitals
 
 logger = logging.getLogger("headrace.worker")
 
@@ -50,16 +52,25 @@ Load = Callable[[WorkerSettings], LoadedModel]
 """Loads and warms a task's model, with the settings' number of threads."""
 
 
-def serve(task: TaskName, load: Load, settings: WorkerSettings, slot: int, name: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Which of a pool's processes one is."""
+
+    number: int
+    name: str
+    vitals: Vitals
+
+
+def serve(task: TaskName, load: Load, settings: WorkerSettings, place: Place) -> None:
     """Be one worker process; ends by sys.exit. Everything heavy happens here, in the child, never before a fork."""
     configure_logging(settings.log_level)
     stopping, serving = StopFlag(), StopFlag()
     _handle_signals(stopping, serving)
     # Settled before this process is pinned, which would make the machine look smaller.
     settings = replace(settings, threads=settings.threads_per_process())
-    _limit_cpu(task, settings, slot)
+    _limit_cpu(task, settings, place.number)
     try:
-        _work(task, load, settings, name, stopping=stopping, serving=serving)
+        _work(task, load, settings, place, stopping=stopping, serving=serving)
     except HeadraceError as error:
         logger.error("%s", error)
         sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1)
@@ -75,7 +86,7 @@ def _work(
     task: TaskName,
     load: Load,
     settings: WorkerSettings,
-    name: str,
+    place: Place,
     *,
     stopping: StopFlag,
     serving: StopFlag,
@@ -83,17 +94,18 @@ def _work(
     model_name = settings.model(task)
     queue = QueueKeys.of(resolve(task, model_name), settings.namespace)
     client = connect_worker(settings.redis_url)
-    ledger, progress = Ledger(), Progress()
+    ledger, progress = Ledger(), Progress(place.vitals)
     card_ttl_s = settings.reply_ttl_s + _CARD_MARGIN_S
     pulse = Pulse(
         client=connect_worker(settings.redis_url),
         queue=queue,
-        name=name,
+        name=place.name,
         model=model_name,
         ledger=ledger,
         progress=progress,
         card_ttl_s=card_ttl_s,
         lease_s=settings.lease_s,
+        batch_limit_s=settings.batch_limit_s,
         parent_alive=_parent_alive,
         is_stopping=stopping.is_set,
         # Nothing is in hand while the model loads, which may take minutes more.
@@ -103,12 +115,13 @@ def _work(
     try:
         logger.info("loading %s with %d threads", model_name, settings.threads)
         loaded = load(settings)
-        streams = Streams(client, queue, name)
+        streams = Streams(client, queue, place.name)
         claim_card(streams, loaded.card, card_ttl_s, stopping)
         serving.set()
+        place.vitals.note_served()
         progress.tick()
         pulse.card, pulse.state = loaded.card, "running"
-        logger.info("serving %s:%s as %s", task, queue.tag, name)
+        logger.info("serving %s:%s as %s", task, queue.tag, place.name)
         _engine(loaded, settings, streams, ledger=ledger, progress=progress, stopping=stopping).run()
         logger.info("stopped after %d rows", progress.rows_done)
     finally:
@@ -135,7 +148,13 @@ def _engine(
         reply_ttl_s=settings.reply_ttl_s,
         lease_s=settings.lease_s,
         max_text_bytes=settings.max_text_bytes,
+        most_rows=_spread(settings.recycle_rows) if settings.recycle_rows else float("inf"),
     )
+
+
+def _spread(rows: int) -> float:
+    """Up to a tenth more or less, so that the processes of a pool are not replaced all at once."""
+    return rows * random.uniform(0.9, 1.1)  # noqa: S311
 
 
 def connect_worker(url: str) -> redis.Redis:
@@ -166,7 +185,6 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
         try:
             streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
             published = decode_message(ModelCard, streams.client.get(key) or encode_message(card))  # type: ignore[arg-type]
-            forget_old_workers(streams.client, streams.queue, streams.now_ms())
         except AuthenticationError as error:
             raise ConfigurationError(
                 f"Redis refuses the user or the password: {error}", code="redis_refused"
@@ -182,7 +200,17 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
                 "share one cache; run the new ones under a name of their own, such as "
                 f"{card.model}@2, or wait until the old results have expired"
             )
+        _tidy(streams)
         return
+
+
+def _tidy(streams: Streams) -> None:
+    """Remove what workers left that are gone for good; trouble with that is no reason not to serve."""
+    try:
+        streams.prepare()
+        forget_old_workers(streams)
+    except (RedisError, OSError) as error:
+        logger.warning("traces of old workers could not be removed: %s", error)
 
 
 def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:

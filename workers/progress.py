@@ -4,13 +4,16 @@ import logging
 import threading
 import time
 
+from workers.vitals import Vitals
+
 logger = logging.getLogger("headrace.worker")
 
 
 class Progress:
     """Counters since the start, and the moment of the last progress (monotonic seconds)."""
 
-    def __init__(self) -> None:
+    def __init__(self, vitals: Vitals | None = None) -> None:
+        self.vitals = vitals or Vitals()
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._sent: dict[str, int] = {}

@@ -12,7 +12,6 @@ import redis
 from redis.exceptions import RedisError
 
 from producer.errors import MalformedMessage
-from producer.state import STALLED_MS
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import Lane, QueueKeys, pools_key
 from producer.wire.messages import Heartbeat, ModelCard
@@ -41,6 +40,7 @@ class Pulse:
         progress: Progress,
         card_ttl_s: int,
         lease_s: float,
+        batch_limit_s: float,
         parent_alive: Callable[[], bool],
         leave: Callable[[], None],
         is_stopping: Callable[[], bool],
@@ -53,7 +53,10 @@ class Pulse:
         self._ledger = ledger
         self._progress = progress
         self._card_ttl_s = card_ttl_s
+        self._lease_s = lease_s
+        self._batch_limit_s = batch_limit_s
         self._interval_s = min(BEAT_S, lease_s / 4)
+        self._renewed_at_s = time.monotonic()
         self._parent_alive = parent_alive
         self._leave = leave
         self._is_stopping = is_stopping
@@ -84,7 +87,13 @@ class Pulse:
             if not self._parent_alive():
                 logger.error("the pool's parent process is gone: leaving")
                 self._leave()
-            for part in (self._send_heartbeat, self._renew_leases, self._send_counters, self._keep_card):
+            for part in (
+                self._renew_leases,
+                self._send_heartbeat,
+                self._send_counters,
+                self._keep_card,
+                self._keep_scripts,
+            ):
                 try:
                     part()
                 except (RedisError, OSError, MalformedMessage) as error:
@@ -92,11 +101,19 @@ class Pulse:
             self._closing.wait(self._interval_s)
 
     def _renew_leases(self) -> None:
-        """Show that the entries in hand are worked on, unless the engine has not come round for too long."""
-        if (time.monotonic() - self._progress.ticked_at_s) * 1000 < STALLED_MS:
+        """Show that the entries in hand are worked on, unless the model hangs.
+
+        If this process stood still for longer than the lease, others may have taken them over: they are not taken back,
+        the engine looks at what is left to it.
+        """
+        now_s = time.monotonic()
+        if now_s - self._renewed_at_s > self._lease_s:
+            self._ledger.forfeited = True
+        elif self._progress.vitals.working_s() < self._batch_limit_s:
             for lane in Lane:
                 if entry_ids := self._ledger.entry_ids(lane):
                     self._streams.renew(lane, entry_ids)
+        self._renewed_at_s = now_s
 
     def _keep_card(self) -> None:
         """Keep the model card alive, and this pool in the registry; leave if other weights have taken the tag."""
@@ -109,6 +126,10 @@ class Pulse:
         if published and decode_message(ModelCard, published).weights_sha256 != self.card.weights_sha256:
             logger.error("other weights have taken the tag %s: leaving", self._queue.tag)
             self._leave()
+
+    def _keep_scripts(self) -> None:
+        """A Redis that was restarted has forgotten the scripts, and a producer may lack the right to load them."""
+        self._streams.load_scripts()
 
     def _send_heartbeat(self) -> None:
         now_ms = self._streams.now_ms()
@@ -152,8 +173,9 @@ class Pulse:
         self._progress.mark_sent(counts)
 
 
-def forget_old_workers(client: redis.Redis, queue: QueueKeys, now_ms: int) -> None:
-    """Remove heartbeats of workers that went without a word long ago."""
+def forget_old_workers(streams: Streams) -> None:
+    """Remove heartbeats and consumers of workers that went without a word long ago, and hold nothing."""
+    client, queue, now_ms = streams.client, streams.queue, streams.now_ms()
     beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
     for name, data in beats.items():
         try:
@@ -162,3 +184,4 @@ def forget_old_workers(client: redis.Redis, queue: QueueKeys, now_ms: int) -> No
             continue  # of another release: not ours to remove
         if silent_ms > _FORGET_MS:
             client.hdel(queue.workers, name)
+    streams.forget_consumers(_FORGET_MS)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -27,6 +28,7 @@ READ_ROWS = 16
 """Rows of each lane that one reading takes: workers share a burst, and only a backlog fills the look-ahead."""
 
 _BLOCK_MS = 1000
+_TAKE_OVERS_PER_LEASE = 8
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -45,6 +47,7 @@ class Runner:
         reply_ttl_s: int,
         lease_s: float,
         max_text_bytes: int,
+        most_rows: float = float("inf"),
     ) -> None:
         self._task = task
         self._streams = streams
@@ -52,6 +55,7 @@ class Runner:
         self._progress = progress
         self._stopping = stopping
         self._lease_s = lease_s
+        self._most_rows = most_rows
         self._outlet = Outlet(streams=streams, ledger=ledger, progress=progress, reply_ttl_s=reply_ttl_s)
         self._intake = Intake(
             task=task,
@@ -64,40 +68,52 @@ class Runner:
         self._look_ahead = LookAhead(batch_tokens)
         self._rows_per_job = 1 if task.name == "embed" else MAX_ROWS_PER_JOB
         self._took_over_at = float("-inf")
+        self._survivors: dict[tuple[Lane, bytes], int] = {}
 
     def run(self) -> None:
-        """Work until `stopping` is set; then finish the batch in hand and hand the rest back."""
+        """Work until `stopping` is set or enough rows are done; then finish the batch and hand the rest back."""
         failures = 0
-        while not self._stopping.is_set():
+        while not self._done():
             try:
                 self._begin()
-                while not self._stopping.is_set():
+                while not self._done():
                     self._step()
                     failures = 0
             except (RedisError, OSError) as error:
                 wait_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1
                 logger.warning("Redis does not serve, trying again in %.1f s: %s", wait_s, error)
+                self._streams.reconnect()
                 self._stopping.wait(wait_s)
         self._hand_back()
 
+    def _done(self) -> bool:
+        return self._stopping.is_set() or self._progress.rows_done >= self._most_rows
+
     def _begin(self) -> None:
-        """Start from what Redis says is ours: what memory holds may have been taken over meanwhile."""
-        self._ledger.clear()
+        """Start from what Redis says is ours: what memory holds may have been taken over meanwhile.
+
+        Entries that this very process held when Redis went away have not taken it down: they are no suspects for that.
+        """
+        self._survivors |= self._ledger.drain()
         self._look_ahead.clear()
         self._streams.prepare()
-        self._admit(self._streams.read_own(self._room(LOOK_AHEAD_ROWS)))
+        own = self._streams.read_own(self._room(LOOK_AHEAD_ROWS))
+        self._admit([replace(one, attempts=self._survivors.get((one.lane, one.id), one.attempts)) for one in own])
+        self._survivors.clear()
 
     def _step(self) -> None:
+        if self._ledger.forfeited:
+            self._begin()
         now = time.monotonic()
-        if now - self._took_over_at >= self._lease_s / 4:
+        if now - self._took_over_at >= self._lease_s / _TAKE_OVERS_PER_LEASE:
             self._took_over_at = now
             self._admit(self._streams.take_over(int(self._lease_s * 1000), self._room(LOOK_AHEAD_ROWS)))
         self._admit(self._read())
         self._progress.tick()
         batch = self._look_ahead.next_batch()
         if batch:
-            self._outlet.finish(self._run_batch(batch))
+            self._outlet.finish(self._run_suspect(batch[0]) if batch[0].suspect else self._run_batch(batch))
             self._progress.tick()
 
     def _read(self) -> list[Entry]:
@@ -115,14 +131,27 @@ class Runner:
         for row in self._intake.admit(entries):
             self._look_ahead.add(row)
 
+    def _run_suspect(self, suspect: QueuedRow) -> list[tuple[QueuedRow, Reply]]:
+        """Run a row by itself, and note the attempt first, where the next worker finds it if this one dies of it."""
+        lane, entry_id = suspect.lane, suspect.entry_id
+        deliveries = self._ledger.attempts(lane, entry_id) + 1
+        if not self._streams.note_attempt(lane, entry_id, deliveries):
+            self._ledger.drop(lane, entry_id)  # somebody else has ended it
+            return []
+        outcomes = self._run_batch([self._intake.measured(replace(suspect, deliveries=deliveries))])
+        self._ledger.set_attempts(lane, entry_id, 1)  # the entry's next row starts anew, but alone
+        return outcomes
+
     def _run_batch(self, batch: Sequence[QueuedRow]) -> list[tuple[QueuedRow, Reply]]:
-        """Run rows as one batch; if that fails, each alone, so that a bad row fails nobody else."""
+        """Run rows as one batch; if that fails, in halves, until a bad row is alone and fails nobody else."""
         started = time.monotonic()
         try:
-            replies = self._task.run([queued.row for queued in batch])
+            with self._progress.vitals.working():
+                replies = self._task.run([queued.row for queued in batch])
         except Exception as error:  # noqa: BLE001 - a model may raise anything, and the worker must live
             if len(batch) > 1:
-                return [outcome for queued in batch for outcome in self._run_batch([queued])]
+                middle = len(batch) // 2
+                return self._run_batch(batch[:middle]) + self._run_batch(batch[middle:])
             logger.warning("a row of %d tokens failed: %s", batch[0].tokens, type(error).__name__)
             return [(batch[0], self._outlet.failure(error))]
         self._progress.count(
@@ -138,7 +167,9 @@ class Runner:
         """Let others take over at once what was read but not run."""
         try:
             for lane in Lane:
-                if entry_ids := self._ledger.entry_ids(lane):
-                    self._streams.hand_back(lane, entry_ids)
+                for begun in (True, False):
+                    held = self._ledger.entry_ids(lane)
+                    if some := [id_ for id_ in held if bool(self._ledger.attempts(lane, id_)) == begun]:
+                        self._streams.hand_back(lane, some, begun=begun)
         except (RedisError, OSError) as error:
             logger.warning("jobs in hand could not be handed back, their lease will end: %s", error)

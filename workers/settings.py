@@ -23,6 +23,15 @@ class WorkerSettings(SharedSettings):
     lease_s: float = setting(
         8.0, "HEADRACE_LEASE_S", "After this long without a sign of its worker, a job is taken over.", minimum=0.1
     )
+    batch_limit_s: float = setting(
+        120.0, "HEADRACE_BATCH_LIMIT_S", "A process whose batch runs longer is killed and replaced.", minimum=0.1
+    )
+    recycle_rows: int = setting(
+        0, "HEADRACE_RECYCLE_ROWS", "After about so many rows a process is replaced in order; 0: never.", minimum=0
+    )
+    recycle_mb: int = setting(
+        0, "HEADRACE_RECYCLE_MB", "Beyond so many MiB of memory a process is replaced in order; 0: never.", minimum=0
+    )
     grace_s: float = setting(30.0, "HEADRACE_GRACE_S", "How long a pool may take to stop, in seconds.", minimum=0)
     cache_dir: str = setting("", "HEADRACE_CACHE_DIR", "Folder for models; without it ~/.cache/headrace.")
     log_level: str = setting("info", "HEADRACE_LOG_LEVEL", "How much is logged: debug, info, warning or error.")

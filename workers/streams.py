@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from producer.connection import run_script
 from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane, QueueKeys
+from producer.wire.messages import EntrySize
 from producer.wire.scripts import ScriptCall
 
 DEAD_LETTERS = 10_000
@@ -20,23 +21,32 @@ DEAD_PREFIX = b"dead:"
 """Names of the fields that say why an entry died; its own fields stand beside them as they were."""
 
 _HANDED_BACK_MS = 24 * 3600 * 1000
-_CLAIM_PAGES = 50
 _CLOCK_S = 30.0
 _MAX_BURIED_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One stream entry as it was read."""
+    """One stream entry as it was read; `attempts` is how often a worker began it before."""
 
     lane: Lane
     id: bytes
-    fields: Mapping[bytes, bytes]
+    fields: Mapping[bytes, bytes] = field(repr=False)
+    attempts: int = 0
 
     @property
     def created_at_ms(self) -> int:
         """Redis server time at which it was added."""
         return int(self.id.split(b"-")[0])
+
+    @property
+    def size(self) -> EntrySize:
+        """What it counts on its lane, just as the script counted that added it."""
+        return EntrySize(
+            id=self.id,
+            rows=max(0, len(self.fields) - 1),
+            size_bytes=sum(len(value) for value in self.fields.values()),
+        )
 
 
 class Streams:
@@ -46,83 +56,100 @@ class Streams:
         self.client = client
         self.queue = queue
         self.consumer = consumer
-        self._cursors: dict[Lane, bytes] = dict.fromkeys(Lane, b"0-0")
         self._clock_offset_ms = 0.0
         self._clock_read_at = float("-inf")
 
     def prepare(self) -> None:
-        """Create the groups where they are missing, from the stream's start: queued jobs count."""
+        """Create the groups where they are missing, from the stream's start: queued jobs count. Load the scripts."""
         for lane in Lane:
             try:
                 self.client.xgroup_create(self.queue.lane(lane), GROUP, id="0", mkstream=True)
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
+        self.load_scripts()
+
+    def load_scripts(self) -> None:
+        """Load what is missing of the scripts: after a restart or a failover producers may not be allowed to."""
+        missing: Any = self.client.script_exists(*(script.sha for script in scripts.ALL))
+        for script, there in zip(scripts.ALL, missing, strict=True):
+            if not there:
+                self.client.script_load(script.source.decode())
 
     def read_own(self, counts: Mapping[Lane, int]) -> list[Entry]:
         """Read what this consumer was given and has not acknowledged: after a crash or a lost reply.
 
         What there is beyond the counts is taken over like anybody's, when its lease ends.
         """
-        entries = []
-        for lane, count in counts.items():
-            found = self._read_lanes({lane: "0"}, count=max(1, count), block_ms=None)
-            for entry in found:
-                if entry.fields:
-                    entries.append(entry)
-                else:  # deleted meanwhile by somebody who completed it
-                    self.client.xack(self.queue.lane(lane), GROUP, entry.id)
-        return entries
+        return [entry for lane, count in counts.items() for entry in self._claim(lane, count, consumer=self.consumer)]
 
     def read_new(self, counts: Mapping[Lane, int]) -> list[Entry]:
         """Read up to so many new entries of each lane, without waiting."""
         entries: list[Entry] = []
         for lane, count in counts.items():
             if count > 0:
-                entries += self._read_lanes({lane: ">"}, count=count, block_ms=None)
+                entries += self._read_lanes([lane], count=count, block_ms=None)
         return entries
 
     def wait_new(self, block_ms: int) -> list[Entry]:
         """Wait for new entries on any lane; few, since the count is for each lane."""
-        return self._read_lanes(dict.fromkeys(Lane, ">"), count=1, block_ms=block_ms)
+        return self._read_lanes(list(Lane), count=1, block_ms=block_ms)
 
     def take_over(self, idle_ms: int, counts: Mapping[Lane, int]) -> list[Entry]:
         """Claim up to so many entries of each lane whose consumer has not renewed them for so long."""
-        entries: list[Entry] = []
-        for lane, count in counts.items():
-            for _ in range(_CLAIM_PAGES if count > 0 else 0):
-                found = self._claim_page(lane, idle_ms, count)
-                entries += found
-                if found or self._cursors[lane] == b"0-0":
-                    break
-        return entries
+        return [entry for lane, count in counts.items() for entry in self._claim(lane, count, idle_ms=idle_ms)]
 
-    def _claim_page(self, lane: Lane, idle_ms: int, count: int) -> list[Entry]:
-        """One XAUTOCLAIM, which looks at ten times COUNT entries; the cursor goes on where it stopped."""
+    def _claim(self, lane: Lane, count: int, *, idle_ms: int = 0, consumer: str | None = None) -> list[Entry]:
+        """Make pending entries this consumer's, and leave their delivery count as it is: it counts the attempts.
+
+        Only one that was handed back unbegun (its count is 0) is delivered by this for the first time.
+        """
+        if count <= 0:
+            return []
+        stream = self.queue.lane(lane)
         try:
-            cursor, found, *_ = self.client.xautoclaim(
-                self.queue.lane(lane),
-                GROUP,
-                self.consumer,
-                min_idle_time=idle_ms,
-                start_id=self._cursors[lane],
-                count=count,
+            pending: Any = self.client.xpending_range(
+                stream, GROUP, min="-", max="+", count=count, consumername=consumer, idle=idle_ms or None
             )
         except ResponseError as error:
             self._create_if_missing(error)
-            self._cursors[lane] = b"0-0"
             return []
-        self._cursors[lane] = cursor
-        return [Entry(lane=lane, id=id_, fields=fields) for id_, fields in found if id_ and fields]
+        if not pending:
+            return []
+        with self.client.pipeline(transaction=False) as pipeline:
+            for one in pending:
+                delivered = max(1, one["times_delivered"])
+                pipeline.xclaim(stream, GROUP, self.consumer, idle_ms, [one["message_id"]], retrycount=delivered)
+            claims = pipeline.execute()
+        entries = []
+        for one, claimed in zip(pending, claims, strict=True):
+            for id_, fields in claimed:  # none, if another consumer was faster
+                if fields:
+                    entries.append(Entry(lane=lane, id=id_, fields=fields, attempts=one["times_delivered"]))
+                else:  # deleted by whoever completed it; Redis 6.2 keeps it pending, later ones do not
+                    self.client.xack(stream, GROUP, one["message_id"])
+        return entries
+
+    def note_attempt(self, lane: Lane, entry_id: bytes, attempts: int) -> bool:
+        """Set how often the entry was begun, for whoever takes it over; False if it is no longer pending."""
+        stream = self.queue.lane(lane)
+        return bool(self.client.xclaim(stream, GROUP, self.consumer, 0, [entry_id], retrycount=attempts, justid=True))
 
     def renew(self, lane: Lane, entry_ids: Sequence[bytes]) -> None:
         """Show that the entries are being worked on."""
         self.client.xclaim(self.queue.lane(lane), GROUP, self.consumer, 0, list(entry_ids), justid=True)
 
-    def hand_back(self, lane: Lane, entry_ids: Sequence[bytes]) -> None:
-        """Let any worker take the entries over at once."""
+    def hand_back(self, lane: Lane, entry_ids: Sequence[bytes], *, begun: bool) -> None:
+        """Let any worker take the entries over at once; those that were not begun, as if never delivered."""
         self.client.xclaim(
-            self.queue.lane(lane), GROUP, self.consumer, 0, list(entry_ids), idle=_HANDED_BACK_MS, justid=True
+            self.queue.lane(lane),
+            GROUP,
+            self.consumer,
+            0,
+            list(entry_ids),
+            idle=_HANDED_BACK_MS,
+            retrycount=None if begun else 0,
+            justid=True,
         )
 
     def replies(self, digests: Sequence[bytes]) -> list[bytes | None]:
@@ -137,15 +164,15 @@ class Streams:
                 pipeline.set(self.queue.reply(digest), value, ex=ttl_s)
             pipeline.execute()
 
-    def complete(self, lane: Lane, digests: Sequence[bytes], entry_ids: Sequence[bytes]) -> None:
+    def complete(self, lane: Lane, digests: Sequence[bytes], done: Sequence[EntrySize]) -> None:
         """Wake who waits for the rows; acknowledge and delete the entries."""
-        self._run(scripts.complete(self.queue, lane, digests, entry_ids))
+        self._run(scripts.complete(self.queue, lane, digests, done))
 
     def expire(self, entry: Entry, digests: Sequence[bytes]) -> bool:
         """Drop an entry whose time is over; False if somebody still waits for it."""
-        return bool(self._run(scripts.expire(self.queue, entry.lane, digests, entry.id)))
+        return bool(self._run(scripts.expire(self.queue, entry.lane, digests, entry.size)))
 
-    def bury(self, entry: Entry, code: str, reason: str) -> None:
+    def bury(self, entry: Entry, code: str, reason: str, deliveries: int) -> None:
         """Write a dead letter: why, where and by whom, with the entry's own fields unless they are huge."""
         letter: dict[Any, Any] = {
             DEAD_PREFIX + b"code": code,
@@ -153,10 +180,20 @@ class Streams:
             DEAD_PREFIX + b"worker": self.consumer,
             DEAD_PREFIX + b"lane": entry.lane.value,
             DEAD_PREFIX + b"entry": entry.id,
+            DEAD_PREFIX + b"deliveries": deliveries,
         }
         if sum(len(name) + len(value) for name, value in entry.fields.items()) <= _MAX_BURIED_BYTES:
             letter.update(entry.fields)
         self.client.xadd(self.queue.dead, letter, maxlen=DEAD_LETTERS, approximate=True)
+
+    def reconnect(self) -> None:
+        """Let the next command connect anew: behind the same name there may be another server by now."""
+        self.client.connection_pool.disconnect()
+
+    def forget_consumers(self, idle_ms: int) -> None:
+        """Remove consumers of workers that are gone for good and hold nothing."""
+        for lane in Lane:
+            self._run(scripts.forget(self.queue, lane, idle_ms=idle_ms, keep=self.consumer))
 
     def now_ms(self) -> int:
         """Redis server time, from a local clock that is set by it now and then."""
@@ -167,16 +204,16 @@ class Streams:
             self._clock_read_at = local_s
         return int(local_s * 1000 + self._clock_offset_ms)
 
-    def _read_lanes(self, starts: Mapping[Lane, str], count: int | None, block_ms: int | None) -> list[Entry]:
-        lanes = {self.queue.lane(lane).encode(): lane for lane in starts}
-        streams: Any = {self.queue.lane(lane): start for lane, start in starts.items()}
+    def _read_lanes(self, lanes: Sequence[Lane], count: int, block_ms: int | None) -> list[Entry]:
+        by_stream = {self.queue.lane(lane).encode(): lane for lane in lanes}
+        streams: Any = dict.fromkeys((self.queue.lane(lane) for lane in lanes), ">")
         try:
             found: Any = self.client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
         except ResponseError as error:
             self._create_if_missing(error)
             return []
         return [
-            Entry(lane=lanes[stream], id=id_, fields=fields or {})
+            Entry(lane=by_stream[stream], id=id_, fields=fields or {})
             for stream, entries in found or []
             for id_, fields in entries
         ]

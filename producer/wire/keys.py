@@ -75,6 +75,11 @@ class QueueKeys:
         """Who waits for a row in flight (hash: `entry`, and a deadline for each waiter's channel)."""
         return self._in_slot(f"wait:{row_digest.hex()}")
 
+    @property
+    def load(self) -> str:
+        """How much the lanes hold (hash: `<lane>:rows` and `<lane>:bytes`)."""
+        return self._in_slot("load")
+
     def reply(self, row_digest: bytes) -> str:
         """Reply key and cache entry of one row; outside the slot, so that a cluster spreads them."""
         kind = "emb" if self.task == "embed" else "rr"

@@ -38,6 +38,15 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EntrySize:
+    """What a stream entry counts on its lane: its rows, and the bytes of its fields' values."""
+
+    id: bytes
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddingReply:
     """The vector of one text: float32, little-endian bytes."""
 

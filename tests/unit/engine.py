@@ -11,12 +11,16 @@ from producer.wire.codec import decode_reply
 from producer.wire.keys import GROUP, Kind, Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, JobHeader, Reply, Row, ScoreReply
 from producer.wire.models import TaskName
-from tests.unit.fakes import CHANNEL, EMBED_QUEUE, result_of, run_script
+from tests.unit.fakes import CHANNEL, EMBED_QUEUE, WIDE, result_of, run_script
 from workers.ledger import Ledger
 from workers.progress import Progress
 from workers.runner import Runner
 from workers.streams import Entry, Streams
 from workers.tasks import Measure
+
+
+class Died(BaseException):
+    """Stands for the death of a worker process: nothing in the engine may catch it."""
 
 
 class SmallTask:
@@ -27,6 +31,9 @@ class SmallTask:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.broken: set[str] = set()
+        self.deadly: set[str] = set()
+        self.deadly_to_measure: set[str] = set()
+        self.tried: list[list[str]] = []
         self.unmeasurable: set[str] = set()
         self.error: Exception = RuntimeError("the secret text")
         self.on_run: Callable[[], object] = lambda: None
@@ -35,12 +42,17 @@ class SmallTask:
         return kind is not Kind.PAIR
 
     def measure(self, rows: Sequence[Row]) -> list[Measure]:
+        if self.deadly_to_measure.intersection(row.text for row in rows):
+            raise Died
         if self.unmeasurable.intersection(row.text for row in rows):
             raise ValueError("the tokenizer does not like it")
         return [Measure(tokens=1, truncated=row.text.startswith("cut")) for row in rows]
 
     def run(self, rows: Sequence[Row]) -> Sequence[EmbeddingReply | ScoreReply]:
         texts = [row.text for row in rows]
+        self.tried.append(texts)
+        if self.deadly.intersection(texts):
+            raise Died
         if self.broken.intersection(texts):
             raise self.error
         self.batches.append(texts)
@@ -65,9 +77,16 @@ class OneShift(Streams):
 
     def fail_once(self, method: str, error: Exception) -> None:
         """Let the next call of a method raise instead."""
+        self.fail(method, error, times=1)
+
+    def fail(self, method: str, error: Exception, *, times: int) -> None:
+        """Let the next calls of a method raise instead."""
 
         def fail(*_: Any) -> None:
-            delattr(self, method)
+            nonlocal times
+            times -= 1
+            if not times:
+                delattr(self, method)
             raise error
 
         setattr(self, method, fail)
@@ -77,22 +96,30 @@ class Shift:
     """One worker that runs until nothing is left to do."""
 
     def __init__(
-        self, client: redis.Redis, *, name: str = "worker", batch_tokens: int = 100, max_text_bytes: int = 65536
+        self,
+        client: redis.Redis,
+        *,
+        name: str = "worker",
+        batch_tokens: int = 100,
+        max_text_bytes: int = 65536,
+        most_rows: float = float("inf"),
     ) -> None:
         self.task = SmallTask()
         self.stopping = threading.Event()
         self.streams = OneShift(client, EMBED_QUEUE, name, self.stopping)
+        self.ledger = Ledger()
         self._progress = Progress()
         self._runner = Runner(
             task=self.task,
             streams=self.streams,
-            ledger=Ledger(),
+            ledger=self.ledger,
             progress=self._progress,
             stopping=self.stopping,
             batch_tokens=batch_tokens,
             reply_ttl_s=86_400,
             lease_s=8.0,
             max_text_bytes=max_text_bytes,
+            most_rows=most_rows,
         )
 
     def work(self) -> None:
@@ -106,7 +133,7 @@ class Shift:
 def send(client: redis.Redis, *rows: Row, lane: Lane = Lane.INTERACTIVE) -> None:
     """Enqueue rows as a client does, one job for each."""
     header = JobHeader(kind=rows[0].kind, budget_ms=60_000)
-    run_script(client, scripts.enqueue(EMBED_QUEUE, lane, header, rows, channel=CHANNEL, lane_limit=1000))
+    run_script(client, scripts.enqueue(EMBED_QUEUE, lane, header, rows, channel=CHANNEL, limit=WIDE))
 
 
 def subscribe(client: redis.Redis, *channels: str) -> Any:

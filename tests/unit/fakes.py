@@ -34,11 +34,12 @@ from producer.state import LaneState, QueueState, WorkerState
 from producer.wire.codec import encode_reply, encode_vector
 from producer.wire.keys import Kind, Lane, QueueKeys
 from producer.wire.messages import FailureReply, Heartbeat, Reply, Row, ScoreReply
-from producer.wire.scripts import ScriptCall
+from producer.wire.scripts import LaneLimit, ScriptCall
 
 CHANNEL = "hint:test"
 EMBED_QUEUE = QueueKeys(task="embed", tag="offline-03769976")
 RERANK_QUEUE = QueueKeys(task="rerank", tag="offline-bc6f7ab0")
+WIDE = LaneLimit(rows=1000, size_bytes=1_000_000)
 _ALL = 1_000_000_000
 
 
@@ -104,7 +105,7 @@ def heartbeat(**changes: Any) -> Heartbeat:
 
 def queue_state(queue: QueueKeys, *, waiting: int = 0, in_flight: int = 0, workers: int = 0) -> QueueState:
     """A queue whose two lanes stand alike, with so many healthy workers."""
-    lane = LaneState(waiting=waiting, in_flight=in_flight, oldest_age_ms=0, dead=0)
+    lane = LaneState(waiting=waiting, in_flight=in_flight, rows=0, size_bytes=0, oldest_age_ms=0, dead=0)
     return QueueState(
         task=queue.task,
         tag=queue.tag,
@@ -238,7 +239,7 @@ class FakeServer:
         return [self.values.get(key.rsplit(":", 1)[1]) for key in keys]
 
     def _enqueue(self, effect: Enqueue) -> tuple[int, int, int, int]:
-        lane, channel, budget_ms, _, _, header, *texts = effect.call(CHANNEL).arguments
+        lane, channel, budget_ms, _, _, _, header, *texts = effect.call(CHANNEL).arguments
         assert channel == CHANNEL
         self.lanes.add(str(lane))
         if self.full_calls:

@@ -3,11 +3,11 @@
 from producer.flight import Flight
 from producer.wire.keys import Lane
 from producer.wire.messages import Row
-from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, passage
+from tests.unit.fakes import EMBED_QUEUE, WIDE, FakeServer, ManualClock, passage
 
 
 def flight(clock: ManualClock, lane: Lane = Lane.INTERACTIVE) -> Flight:
-    return Flight(queue=EMBED_QUEUE, lane=lane, lane_limit=100, clock=clock)
+    return Flight(queue=EMBED_QUEUE, lane=lane, limit=WIDE, clock=clock)
 
 
 def rows(*texts: str) -> list[Row]:

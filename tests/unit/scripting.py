@@ -8,8 +8,10 @@ import redis
 from producer.wire import scripts
 from producer.wire.codec import decode_job
 from producer.wire.keys import GROUP, Kind, Lane
-from producer.wire.messages import JobHeader, Row
+from producer.wire.messages import EntrySize, JobHeader, Row
+from producer.wire.scripts import LaneLimit
 from tests.unit.fakes import EMBED_QUEUE, RERANK_QUEUE, run_script
+from workers.streams import Entry
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
@@ -21,21 +23,35 @@ def enqueue(
     channel: str = "one",
     budget_ms: int = 60_000,
     lane_limit: int = 1000,
+    lane_limit_bytes: int = 1_000_000,
 ) -> list[int]:
     header = JobHeader(kind=rows[0].kind, budget_ms=budget_ms, query=rows[0].query)
+    limit = LaneLimit(rows=lane_limit, size_bytes=lane_limit_bytes)
     queue = RERANK_QUEUE if rows[0].kind is Kind.PAIR else EMBED_QUEUE
-    numbers: list[int] = run_script(
-        client, scripts.enqueue(queue, lane, header, rows, channel=channel, lane_limit=lane_limit)
-    )
+    numbers: list[int] = run_script(client, scripts.enqueue(queue, lane, header, rows, channel=channel, limit=limit))
     return numbers
 
 
 def complete(client: redis.Redis, rows: Sequence[Row], entry_ids: Sequence[bytes], lane: Lane = INTERACTIVE) -> int:
-    return int(run_script(client, scripts.complete(EMBED_QUEUE, lane, [row.digest for row in rows], entry_ids)))
+    done = [size(client, entry_id, lane) for entry_id in entry_ids]
+    return int(run_script(client, scripts.complete(EMBED_QUEUE, lane, [row.digest for row in rows], done)))
 
 
 def expire(client: redis.Redis, rows: Sequence[Row], entry_id: bytes, lane: Lane = INTERACTIVE) -> int:
-    return int(run_script(client, scripts.expire(EMBED_QUEUE, lane, [row.digest for row in rows], entry_id)))
+    entry = size(client, entry_id, lane)
+    return int(run_script(client, scripts.expire(EMBED_QUEUE, lane, [row.digest for row in rows], entry)))
+
+
+def size(client: redis.Redis, entry_id: bytes, lane: Lane = INTERACTIVE) -> EntrySize:
+    """What an entry counts, as the worker that read it says; one that is gone may have counted anything."""
+    found = [fields for id_, fields in entries(client, lane) if id_ == entry_id]
+    return Entry(lane=lane, id=entry_id, fields=found[0] if found else {b"gone": b"7 bytes"}).size
+
+
+def load(client: redis.Redis, lane: Lane = INTERACTIVE, key: str = EMBED_QUEUE.load) -> tuple[int, int]:
+    """Rows and bytes that the lane is said to hold."""
+    found: Any = client.hmget(key, f"{lane}:rows", f"{lane}:bytes")
+    return int(found[0] or 0), int(found[1] or 0)
 
 
 def entries(client: redis.Redis, lane: Lane = INTERACTIVE, key: str = "") -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -1,12 +1,15 @@
 """Rows in flight when things go wrong: full lanes, lost hints, lost rows, re-checks and healing."""
 
+from dataclasses import replace
+
 import pytest
 
 from producer.effects import Enqueue, Lookup, Steps, Wait
 from producer.errors import QueueFull, RedisUnavailable
+from producer.state import LaneState, WorkerState
 from producer.wire.keys import Lane
 from producer.wire.messages import Reply, Row
-from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, passage, result_of
+from tests.unit.fakes import EMBED_QUEUE, FakeServer, ManualClock, heartbeat, passage, queue_state, result_of
 from tests.unit.flights import finish, flight, rows
 
 
@@ -16,8 +19,32 @@ def test_a_full_interactive_lane_raises_with_its_numbers(clock: ManualClock, ser
     with pytest.raises(QueueFull) as caught:
         server.run(flight(clock).start(rows("a"), clock() + 5))
 
-    assert "holds 7 jobs, the limit is 100" in str(caught.value)
+    assert "holds 7 rows (nobody knows how long they take), the limit is 1000 rows" in str(caught.value)
     assert f"embed:{EMBED_QUEUE.tag}" in str(caught.value)
+    assert caught.value.estimated_wait_s is None
+
+
+def test_a_full_lane_tells_how_long_the_pool_needs_for_it(clock: ManualClock, server: FakeServer) -> None:
+    lane = LaneState(waiting=60, in_flight=0, rows=600, size_bytes=0, oldest_age_ms=0, dead=0)
+    workers = tuple(
+        WorkerState(name=f"w/{n}", heartbeat=heartbeat(rows_per_s=20.0), alive=n < 2, progress_age_ms=0)
+        for n in range(3)
+    )
+    server.full_calls = 1
+    server.state = replace(queue_state(EMBED_QUEUE), lanes=dict.fromkeys(Lane, lane), workers=workers)
+
+    with pytest.raises(QueueFull, match="they take about 15") as caught:
+        server.run(flight(clock).start(rows("a"), clock() + 5))
+    assert caught.value.estimated_wait_s == 15.0
+
+
+def test_a_full_lane_is_told_even_if_the_wait_cannot_be_estimated(clock: ManualClock, server: FakeServer) -> None:
+    server.full_calls = 1
+    server.state = RedisUnavailable("Redis cannot be reached")
+
+    with pytest.raises(QueueFull) as caught:
+        server.run(flight(clock).start(rows("a"), clock() + 5))
+    assert caught.value.estimated_wait_s is None
 
 
 def test_a_full_bulk_lane_waits_and_goes_on(clock: ManualClock, server: FakeServer) -> None:

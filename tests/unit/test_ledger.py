@@ -5,28 +5,33 @@ import logging
 import pytest
 
 from producer.wire.keys import Lane
+from producer.wire.messages import EntrySize
 from workers.ledger import Ledger
 from workers.progress import Progress
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
 
+def size(entry_id: bytes) -> EntrySize:
+    return EntrySize(id=entry_id, rows=2, size_bytes=20)
+
+
 def test_an_entry_is_done_with_its_last_row() -> None:
     ledger = Ledger()
-    ledger.open(BULK, b"1-0", [b"a", b"b", b"a"])
+    ledger.open(BULK, size(b"1-0"), [b"a", b"b", b"a"])
 
     assert ledger.open_rows == 2
     assert not ledger.close_row(BULK, b"1-0", b"a")
     assert not ledger.close_row(BULK, b"1-0", b"a")
     assert ledger.holds(BULK, b"1-0")
-    assert ledger.close_row(BULK, b"1-0", b"b")
+    assert ledger.close_row(BULK, b"1-0", b"b") == size(b"1-0")
     assert not ledger.holds(BULK, b"1-0")
     assert not ledger.close_row(BULK, b"1-0", b"b"), "it is done once"
 
 
 def test_the_same_id_on_the_other_lane_is_another_entry() -> None:
     ledger = Ledger()
-    ledger.open(BULK, b"1-0", [b"a"])
+    ledger.open(BULK, size(b"1-0"), [b"a"])
 
     assert not ledger.holds(INTERACTIVE, b"1-0")
     assert not ledger.close_row(INTERACTIVE, b"1-0", b"a")
@@ -37,11 +42,26 @@ def test_the_same_id_on_the_other_lane_is_another_entry() -> None:
 def test_entries_are_listed_oldest_first_and_forgotten_together() -> None:
     ledger = Ledger()
     for entry_id in (b"2-0", b"3-0", b"10-0"):
-        ledger.open(INTERACTIVE, entry_id, [b"a"])
+        ledger.open(INTERACTIVE, size(entry_id), [b"a"], attempts=int(entry_id[:1]))
 
     assert ledger.entry_ids(INTERACTIVE) == [b"2-0", b"3-0", b"10-0"]
-    ledger.clear()
+    ledger.forfeited = True
+    assert ledger.drain() == {(INTERACTIVE, b"2-0"): 2, (INTERACTIVE, b"3-0"): 3, (INTERACTIVE, b"10-0"): 1}
+    assert not ledger.forfeited
     assert (ledger.entry_ids(INTERACTIVE), ledger.open_rows) == ([], 0)
+
+
+def test_attempts_are_of_entries_in_hand_only() -> None:
+    ledger = Ledger()
+    ledger.open(BULK, size(b"1-0"), [b"a"], attempts=2)
+
+    assert (ledger.attempts(BULK, b"1-0"), ledger.attempts(INTERACTIVE, b"1-0")) == (2, 0)
+    ledger.set_attempts(BULK, b"1-0", 1)
+    ledger.set_attempts(BULK, b"9-0", 1)
+    assert (ledger.attempts(BULK, b"1-0"), ledger.attempts(BULK, b"9-0")) == (1, 0)
+    ledger.drop(BULK, b"1-0")
+    ledger.drop(BULK, b"1-0")
+    assert not ledger.holds(BULK, b"1-0")
 
 
 def test_counts_are_unsent_until_they_are_marked_and_no_count_is_lost_in_between() -> None:

@@ -7,7 +7,7 @@ from producer.wire import scripts
 from producer.wire.codec import decode_job
 from producer.wire.keys import Lane
 from tests.unit.fakes import EMBED_QUEUE, RERANK_QUEUE, pair, passage, redis_in_memory
-from tests.unit.scripting import enqueue, entries, texts, wait_ttl_ms, waiting
+from tests.unit.scripting import enqueue, entries, load, texts, wait_ttl_ms, waiting
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 A, B, C = passage("a"), passage("b"), passage("c")
@@ -77,7 +77,7 @@ def test_the_pairs_of_a_query_are_packed_by_the_hundred_without_those_in_flight(
     pairs = [pair(f"d{number}") for number in range(250)]
     enqueue(client, pairs[3], pairs[120])
 
-    assert enqueue(client, *pairs, channel="two") == [248, 2, 4, 250]
+    assert enqueue(client, *pairs, channel="two") == [248, 2, 250, 250]
 
     jobs = [decode_job(fields) for _, fields in entries(client, key=RERANK_QUEUE.lane(INTERACTIVE))]
     assert [len(job.rows) for job in jobs] == [2, 100, 100, 48]
@@ -119,11 +119,49 @@ def test_attaching_needs_no_room_on_the_lane(client: redis.Redis) -> None:
     assert enqueue(client, A, channel="two", lane_limit=1) == [0, 1, 2, 1]
 
 
-def test_the_limit_counts_the_jobs_of_the_callers_lane_only(client: redis.Redis) -> None:
+def test_the_limit_counts_the_rows_of_the_callers_lane_only(client: redis.Redis) -> None:
     enqueue(client, A, B, lane=BULK)
 
     assert enqueue(client, C, lane_limit=1) == [1, 0, 1, 1]
-    assert enqueue(client, *(pair(f"d{number}") for number in range(101)), lane_limit=1) == [0, 0, 0, 0]
+    assert enqueue(client, *(pair(f"d{number}") for number in range(101)), lane_limit=100) == [0, 0, 0, 0]
+    assert enqueue(client, *(pair(f"d{number}") for number in range(100)), lane_limit=100) == [100, 0, 100, 100]
+
+
+def test_bytes_are_limited_too(client: redis.Redis) -> None:
+    long, longer = passage("l" * 1000), passage("m" * 2000)
+    enqueue(client, long)
+    held = load(client)[1]
+
+    assert enqueue(client, longer, lane_limit_bytes=held + 2000) == [0, 0, 1, 0], "the header counts as well"
+    assert enqueue(client, longer, lane_limit_bytes=held + 2100) == [1, 0, 2, 1]
+
+    bulk = [passage("l" * 999), passage("m" * 1999), B, C]
+    assert enqueue(client, *bulk, lane=BULK, lane_limit_bytes=2998 + 2 * (held - 1000)) == [2, 0, 2, 2]
+    assert texts(client, BULK) == [row.text for row in bulk[:2]]
+
+
+def test_an_empty_lane_takes_one_row_whatever_its_size(client: redis.Redis) -> None:
+    for lane in Lane:
+        assert enqueue(client, passage(f"{lane} " * 100), lane=lane, lane_limit_bytes=10) == [1, 0, 1, 1]
+        assert enqueue(client, passage(f"{lane}"), lane=lane, lane_limit_bytes=10) == [0, 0, 1, 0]
+
+
+def test_the_load_counts_rows_and_the_bytes_of_all_values(client: redis.Redis) -> None:
+    pairs = [pair(f"d{number}") for number in range(150)]
+    enqueue(client, *pairs)
+    jobs = entries(client, key=RERANK_QUEUE.lane(INTERACTIVE))
+
+    stored = sum(len(value) for _, fields in jobs for value in fields.values())
+    assert load(client, key=RERANK_QUEUE.load) == (150, stored)
+
+
+def test_a_load_that_went_wrong_is_set_right_by_the_first_row_of_an_empty_lane(client: redis.Redis) -> None:
+    client.hset(EMBED_QUEUE.load, mapping={"interactive:rows": 999, "interactive:bytes": -5})
+
+    assert enqueue(client, A, lane_limit=10) == [1, 0, 1, 1]
+    assert load(client)[0] == 1
+    client.hset(EMBED_QUEUE.load, "interactive:rows", -7)
+    assert enqueue(client, B, lane_limit=10) == [1, 0, 1, 1], "less than nothing counts as nothing"
 
 
 def test_the_lease_of_a_wait_key_is_only_ever_extended(client: redis.Redis) -> None:

@@ -8,7 +8,7 @@ from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane
 from producer.wire.messages import Row
 from tests.unit.fakes import EMBED_QUEUE, passage, run_script
-from tests.unit.scripting import complete, enqueue, entries, expire, heard, read, texts, waiting
+from tests.unit.scripting import complete, enqueue, entries, expire, heard, load, read, size, texts, waiting
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 LONG_AGO = b"1-0"
@@ -114,8 +114,39 @@ def test_dropping_a_job_leaves_a_row_that_flies_with_another_entry(client: redis
 def test_a_caller_who_joins_late_keeps_the_job_alive(client: redis.Redis) -> None:
     entry_id = old_job(client, A, deadlines={"one": 1000})
 
-    assert enqueue(client, A, channel="late") == [0, 1, 1, 1]
+    assert enqueue(client, A, channel="late")[:2] == [0, 1]
     assert expire(client, [A], entry_id) == 0
+
+
+def test_what_ends_takes_its_load_away_once(client: redis.Redis) -> None:
+    enqueue(client, A, B, C)
+    first, second, third = read(client)
+    sizes = [size(client, entry_id) for entry_id in (first, second, third)]
+
+    complete(client, [A], [first])
+    complete(client, [A], [first])
+    assert load(client) == (2, sizes[1].size_bytes + sizes[2].size_bytes)
+    client.delete(EMBED_QUEUE.wait(B.digest))
+    assert expire(client, [B], second) == 1
+    complete(client, [C], [third])
+    assert load(client) == (0, 0)
+
+
+def test_consumers_are_forgotten_when_they_are_long_gone_and_hold_nothing(client: redis.Redis) -> None:
+    stream = EMBED_QUEUE.lane(INTERACTIVE)
+    enqueue(client, A)
+    read(client)
+    for name in ("idle", "self"):
+        client.xgroup_createconsumer(stream, GROUP, name)
+
+    def forget(idle_ms: int) -> int:
+        call = scripts.forget(EMBED_QUEUE, INTERACTIVE, idle_ms=idle_ms, keep="self")
+        return int(run_script(client, call))
+
+    assert forget(60_000) == 0
+    assert forget(-1) == 1
+    left: Any = client.xinfo_consumers(stream, GROUP)
+    assert {consumer["name"] for consumer in left} == {b"worker", b"self"}, "one holds a job, the other is who asks"
 
 
 def test_a_name_is_claimed_only_by_who_saw_its_last_heartbeat(client: redis.Redis) -> None:

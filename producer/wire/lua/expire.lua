@@ -1,18 +1,21 @@
 -- Drops a job whose time budget is over, unless somebody who joined later still waits for one of its rows.
--- KEYS[1] stream of the lane   KEYS[2..] wait key of each row
--- ARGV[1] consumer group   ARGV[2] id of the entry   ARGV[3] lane
+-- KEYS[1] stream of the lane   KEYS[2] load   KEYS[3..] wait key of each row
+-- ARGV[1] consumer group   ARGV[2] lane   ARGV[3] id of the entry   ARGV[4] its rows   ARGV[5] its bytes
 -- Returns 1 if the job was dropped, 0 if it must run.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-for row = 2, #KEYS do
+for row = 3, #KEYS do
   local waiters = redis.call('HGETALL', KEYS[row])
   for field = 1, #waiters, 2 do
     if waiters[field] ~= 'entry' and tonumber(waiters[field + 1]) > now_ms then return 0 end
   end
 end
-for row = 2, #KEYS do
-  if redis.call('HGET', KEYS[row], 'entry') == ARGV[3] .. ':' .. ARGV[2] then redis.call('DEL', KEYS[row]) end
+for row = 3, #KEYS do
+  if redis.call('HGET', KEYS[row], 'entry') == ARGV[2] .. ':' .. ARGV[3] then redis.call('DEL', KEYS[row]) end
 end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-redis.call('XDEL', KEYS[1], ARGV[2])
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+if redis.call('XDEL', KEYS[1], ARGV[3]) == 1 then
+  redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':rows', -ARGV[4])
+  redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':bytes', -ARGV[5])
+end
 return 1

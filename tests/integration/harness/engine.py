@@ -9,8 +9,9 @@ import redis
 from producer.wire.models import TaskName
 from tests.integration.harness.fake_model import FakeModel, describe
 from tests.integration.harness.site import Site
-from workers.process import _work
+from workers.process import Place, _work
 from workers.settings import WorkerSettings
+from workers.vitals import Vitals
 
 
 class Engine:
@@ -33,9 +34,10 @@ class Engine:
             **{"redis_url": site.url, "namespace": site.namespace, "threads": 1, **models, **settings}
         )
         loaded = describe(task, self.model, site.model)
+        place = Place(number=0, name=name, vitals=Vitals())
         self._thread = threading.Thread(
             target=_work,
-            args=(task, lambda _settings: loaded, worker, name),
+            args=(task, lambda _settings: loaded, worker, place),
             kwargs={"stopping": self._stopping, "serving": threading.Event()},
             name=f"engine-{name}",
         )

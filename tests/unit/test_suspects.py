@@ -1,0 +1,272 @@
+"""Rows that take their workers down: who had begun them runs them alone, three times at most, and nobody else pays."""
+
+from typing import Any
+
+import pytest
+import redis
+
+from producer.wire import scripts
+from producer.wire.codec import decode_job, encode_header
+from producer.wire.keys import GROUP, Kind, Lane
+from producer.wire.messages import FailureReply, JobHeader, Row
+from tests.unit.engine import Died, Shift, add_job, dead_letters, lane_is_empty, reply_of, send
+from tests.unit.fakes import CHANNEL, EMBED_QUEUE, WIDE, query, result_of, run_script
+
+GOOD = [query(text) for text in "abcdef"]
+BAD = query("deadly")
+
+
+def shift_that_dies(client: redis.Redis, *deadly: str, **options: Any) -> Shift:
+    """Another worker process in the same place, for which these texts are deadly."""
+    shift = Shift(client, **options)
+    shift.task.deadly = set(deadly)
+    return shift
+
+
+def deliveries(client: redis.Redis, lane: Lane = Lane.INTERACTIVE) -> list[int]:
+    pending: Any = client.xpending_range(EMBED_QUEUE.lane(lane), GROUP, "-", "+", 100)
+    return [one["times_delivered"] for one in pending]
+
+
+def lives(client: redis.Redis, *deadly: str, **options: Any) -> list[Shift]:
+    """Let one process after the other work and die, until one lives to the end of its work."""
+    shifts = []
+    for _ in range(60):
+        shifts.append(shift_that_dies(client, *deadly, **options))
+        try:
+            shifts[-1].work()
+        except Died:
+            continue
+        return shifts
+    raise AssertionError("they all died")
+
+
+def test_a_deadly_row_is_tried_three_times_and_only_the_first_time_in_company(client: redis.Redis) -> None:
+    send(client, *GOOD[:3], BAD, *GOOD[3:])
+
+    shifts = lives(client, BAD.text)
+
+    tries = [batch for shift in shifts for batch in shift.task.tried]
+    assert [len(batch) > 1 for batch in tries if BAD.text in batch] == [True, False, False]
+    assert len(shifts) == 4
+    assert all(reply_of(client, row) == result_of(row) for row in GOOD)
+    assert lane_is_empty(client, Lane.INTERACTIVE)
+
+
+def test_its_dead_letter_says_why_and_its_callers_are_told(client: redis.Redis) -> None:
+    send(client, BAD)
+
+    lives(client, BAD.text)
+
+    (letter,) = dead_letters(client)
+    assert (letter[b"dead:code"], letter[b"dead:deliveries"]) == (b"worker_died", b"3")
+    assert b"3 times a worker died or hung" in letter[b"dead:reason"]
+    assert decode_job({name: value for name, value in letter.items() if b":" not in name}).rows == (BAD,)
+    reply = reply_of(client, BAD)
+    assert isinstance(reply, FailureReply)
+    assert reply.code == "worker_died"
+
+
+def test_the_innocent_in_hand_of_dying_workers_never_reach_the_limit(client: redis.Redis) -> None:
+    """Twelve deadly rows among innocent ones in one worker's hand: dozens of deaths, and just twelve dead letters."""
+    deadly = [query(f"deadly {number}") for number in range(12)]
+    innocent = [query(f"innocent {number}") for number in range(40)]
+    mixed = [row for pair in zip(deadly, innocent, strict=False) for row in pair] + innocent[12:]
+    send(client, *mixed)
+
+    lives(client, *(row.text for row in deadly), batch_tokens=4)
+
+    assert {letter[b"0"].decode() for letter in dead_letters(client)} == {row.text for row in deadly}
+    assert len(dead_letters(client)) == 12
+    assert all(reply_of(client, row) == result_of(row) for row in innocent)
+    assert lane_is_empty(client, Lane.INTERACTIVE)
+
+
+def test_the_attempt_is_noted_before_the_row_runs(client: redis.Redis) -> None:
+    send(client, BAD)
+
+    seen = []
+    for _ in range(3):
+        with pytest.raises(Died):
+            shift_that_dies(client, BAD.text).work()
+        seen.append(deliveries(client))
+
+    assert seen == [[1], [2], [3]]
+
+
+def test_a_row_that_kills_when_it_is_measured_dies_too(client: redis.Redis) -> None:
+    send(client, BAD, GOOD[0])
+    for _ in range(10):
+        shift = Shift(client)
+        shift.task.deadly_to_measure = {BAD.text}
+        try:
+            shift.work()
+            break
+        except Died:
+            continue
+
+    assert [letter[b"0"] for letter in dead_letters(client)] == [b"deadly"]
+    assert reply_of(client, GOOD[0]) == result_of(GOOD[0])
+
+
+def test_of_a_job_of_many_rows_just_the_deadly_ones_die(client: redis.Redis) -> None:
+    rows = [GOOD[0], BAD, GOOD[1], query("deadly, too"), GOOD[2]]
+    fields = {b"%d" % number: row.text.encode() for number, row in enumerate(rows)}
+    add_job(client, {b"job": encode_header(JobHeader(kind=Kind.QUERY, budget_ms=60_000)), **fields})
+
+    shifts = lives(client, BAD.text, "deadly, too")
+
+    assert [letter[b"0"] for letter in dead_letters(client)] == [b"deadly", b"deadly, too"]
+    assert all(reply_of(client, row) == result_of(row) for row in GOOD[:3])
+    assert lane_is_empty(client, Lane.INTERACTIVE)
+    assert len(shifts) < 10
+
+
+def test_a_row_that_failed_before_its_worker_died_of_another_is_not_tried_again(client: redis.Redis) -> None:
+    fields = {b"0": b"broken", b"1": b"deadly"}
+    add_job(client, {b"job": encode_header(JobHeader(kind=Kind.QUERY, budget_ms=60_000)), **fields})
+    tried = []
+    for _ in range(10):
+        shift = shift_that_dies(client, BAD.text)
+        shift.task.broken = {"broken"}
+        try:
+            shift.work()
+            break
+        except Died:
+            continue
+        finally:
+            tried += shift.task.tried
+
+    assert tried.count(["broken"]) == 1
+    assert [letter[b"0"] for letter in dead_letters(client)] == [b"broken", b"deadly"]
+
+
+def test_trouble_with_redis_makes_no_suspects(client: redis.Redis, shift: Shift) -> None:
+    send(client, *GOOD[:3])
+    shift.streams.fail_once("write_replies", redis.ResponseError("OOM command not allowed"))
+
+    shift.work()
+
+    assert shift.task.tried == [["a", "b", "c"], ["a", "b", "c"]]
+    assert dead_letters(client) == []
+
+
+def test_a_suspect_whose_results_cannot_be_written_is_tried_as_often_as_it_takes(client: redis.Redis) -> None:
+    send(client, BAD)
+    with pytest.raises(Died):
+        shift_that_dies(client, BAD.text).work()
+    shift = Shift(client)
+    shift.streams.fail("write_replies", redis.ResponseError("OOM command not allowed"), times=4)
+
+    shift.work()
+
+    assert shift.task.tried == [["deadly"]] * 5
+    assert reply_of(client, BAD) == result_of(BAD)
+    assert dead_letters(client) == []
+
+
+def test_what_is_handed_back_unbegun_is_no_suspect(client: redis.Redis) -> None:
+    first = Shift(client, name="first", batch_tokens=1)
+    first.task.on_run = first.stopping.set
+    send(client, *GOOD[:4])
+    first.work()
+    assert deliveries(client) == [0, 0, 0]
+
+    second = Shift(client, name="second")
+    second.work()
+
+    assert second.task.tried == [["b", "c", "d"]]
+
+
+def test_a_suspect_that_is_handed_back_stays_one(client: redis.Redis) -> None:
+    send(client, GOOD[0], BAD, GOOD[1])
+    with pytest.raises(Died):
+        shift_that_dies(client, BAD.text).work()
+    stopped = Shift(client)
+    stopped.task.on_run = stopped.stopping.set
+    stopped.work()
+
+    last = Shift(client, name="last")
+    last.work()
+
+    assert stopped.task.tried == [["a"]]
+    assert last.task.tried == [["deadly"], ["b"]]
+
+
+def test_a_suspect_that_somebody_else_has_ended_is_left_alone(client: redis.Redis) -> None:
+    send(client, *GOOD[:2])
+    with pytest.raises(Died):
+        shift_that_dies(client, "a", batch_tokens=1).work()
+    shift = Shift(client)
+
+    def end_the_other() -> None:
+        stream = EMBED_QUEUE.lane(Lane.INTERACTIVE)
+        found: Any = client.xrange(stream)
+        (other,) = [id_ for id_, fields in found if fields[b"0"] == b"b"]
+        client.xack(stream, GROUP, other)
+        client.xdel(stream, other)
+
+    shift.task.on_run = end_the_other
+    shift.work()
+
+    assert shift.task.tried == [["a"]]
+    assert lane_is_empty(client, Lane.INTERACTIVE)
+
+
+def test_a_failing_batch_is_halved_until_the_culprit_is_alone(client: redis.Redis, shift: Shift) -> None:
+    rows = [query(f"row {number}") for number in range(16)]
+    shift.task.broken = {"row 5"}
+    send(client, *rows)
+
+    shift.work()
+
+    assert [len(batch) for batch in shift.task.tried] == [16, 8, 4, 4, 2, 1, 1, 2, 8]
+    assert [letter[b"0"] for letter in dead_letters(client)] == [b"row 5"]
+    assert all(reply_of(client, row) == result_of(row) for row in rows if row.text != "row 5")
+
+
+def test_a_forfeited_hand_is_read_again(client: redis.Redis) -> None:
+    """After standing still for longer than the lease, a worker runs what is left to it and nothing of the others'."""
+    send(client, *GOOD[:3])
+    stream = EMBED_QUEUE.lane(Lane.INTERACTIVE)
+    shift = Shift(client, batch_tokens=1)
+
+    def lose_the_others() -> None:
+        shift.task.on_run = lambda: None
+        shift.ledger.forfeited = True
+        pending: Any = client.xpending_range(stream, GROUP, "-", "+", 10)
+        client.xclaim(stream, GROUP, "other", 0, [one["message_id"] for one in pending[1:]])
+
+    shift.task.on_run = lose_the_others
+    shift.work()
+
+    assert shift.task.tried == [["a"]]
+    pending: Any = client.xpending_range(stream, GROUP, "-", "+", 10)
+    assert [one["consumer"] for one in pending] == [b"other", b"other"]
+
+
+def test_a_worker_ends_after_so_many_rows_and_hands_the_rest_back(client: redis.Redis) -> None:
+    send(client, *GOOD)
+    shift = Shift(client, batch_tokens=1, most_rows=2.5)
+
+    shift.work()
+
+    assert shift.task.tried == [["a"], ["b"], ["c"]]
+    assert deliveries(client) == [0, 0, 0]
+
+
+def enqueue_again(client: redis.Redis, row: Row) -> list[int]:
+    header = JobHeader(kind=row.kind, budget_ms=60_000)
+    call = scripts.enqueue(EMBED_QUEUE, Lane.INTERACTIVE, header, [row], channel=CHANNEL, limit=WIDE)
+    numbers: list[int] = run_script(client, call)
+    return numbers
+
+
+def test_a_dead_row_that_is_asked_for_again_starts_anew(client: redis.Redis) -> None:
+    send(client, BAD)
+    lives(client, BAD.text)
+
+    assert enqueue_again(client, BAD)[0] == 1
+    Shift(client).work()
+
+    assert reply_of(client, BAD) == result_of(BAD)
