@@ -1,9 +1,9 @@
-"""The messages of the protocol: what a job, a reply, a model card and a heartbeat hold."""
+"""The messages of the protocol: what a job, a reply, a dead letter, a model card and a heartbeat hold."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
-from producer.wire.keys import Kind, digest
+from producer.wire.keys import Kind, Lane, digest
 from producer.wire.models import TaskName
 
 
@@ -70,6 +70,28 @@ class FailureReply:
 
 
 Reply = EmbeddingReply | ScoreReply | FailureReply
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A job that died, or an entry that never was one. Times are Redis server time, milliseconds.
+
+    What cannot be read is empty or None; `unreadable` says why the letter cannot be retried, None if it can.
+    `deliveries` counts the attempts, `payload_bytes` is the size of the job's own stream fields.
+    """
+
+    id: str
+    code: str
+    reason: str
+    worker: str
+    lane: Lane | None
+    entry_id: str
+    enqueued_at_ms: int | None
+    died_at_ms: int | None
+    deliveries: int
+    payload_bytes: int
+    job: Job | None
+    unreadable: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
