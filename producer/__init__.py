@@ -8,6 +8,7 @@ with Producer.from_url("redis://localhost:6379/0") as producer:
 
 from producer.aio import AsyncProducer
 from producer.client import Producer
+from producer.dead import DeadLetters
 from producer.errors import (
     ConfigurationError,
     HeadraceError,
@@ -23,11 +24,15 @@ from producer.errors import (
     UnsupportedVersion,
 )
 from producer.results import EmbedResult, RankedDocument, RerankResult
+from producer.retrying import RetryReport
 from producer.settings import ProducerSettings
+from producer.wire.messages import DeadLetter
 
 __all__ = [
     "AsyncProducer",
     "ConfigurationError",
+    "DeadLetter",
+    "DeadLetters",
     "EmbedResult",
     "HeadraceError",
     "InvalidRequest",
@@ -41,6 +46,7 @@ __all__ = [
     "RedisUnavailable",
     "RerankResult",
     "ResultTimeout",
+    "RetryReport",
     "RowFailed",
     "UnknownModel",
     "UnsupportedVersion",
