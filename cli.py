@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from console import views
+from console import dead, views
 from console.demo import run_demo
 from console.progress import progress_bar
 from console.up import run_up
@@ -84,6 +84,7 @@ def worker() -> None:
 
 worker.add_command(embed_worker.main)
 worker.add_command(rerank_worker.main)
+main.add_command(dead.main)
 
 
 @main.group(epilog="Example: headrace enqueue embed 'where can I swim?'")

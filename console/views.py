@@ -11,6 +11,8 @@ from producer.bulk.pipeline import Survey
 from producer.results import EmbedResult, RerankResult
 from producer.state import QueueState, WorkerState
 
+_WIDE = 1000
+
 
 def status_view(states: Sequence[QueueState]) -> list[RenderableType]:
     """For each queue that is or was in use a line, its lanes and its workers."""
@@ -155,8 +157,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def show(*parts: RenderableType) -> None:
-    """Print to standard output, as wide as the terminal."""
-    console = Console()
+def show(*parts: RenderableType, wide: bool = False) -> None:
+    """Print to standard output, as wide as the terminal; or `wide`, so that each row is one line to search for."""
+    console = Console(width=_WIDE) if wide else Console()
     for part in parts:
         console.print(part)
