@@ -15,14 +15,15 @@ from producer.settings import load
 from producer.wire.models import TASKS, TaskName
 from workers.options import Command, OneLineError, settings_options
 
-_NOT_FOR_LOOKING = {"embed_model", "rerank_model", "timeout_s", "bulk_timeout_s", "lane_limit", "max_text_bytes"}
+_LIMITS = {"lane_limit", "lane_limit_bytes"}
+_NOT_FOR_LOOKING = {"embed_model", "rerank_model", "timeout_s", "bulk_timeout_s", "max_text_bytes"} | _LIMITS
 _MOST_NAMED = 5
 
 _task = click.argument("task", type=click.Choice(TASKS))
 _letter_ids = click.argument("letter_ids", nargs=-1, metavar="[ID]…")
 _model = click.option("--model", help="Model of that pool; without it, the one of the environment or the default.")
 _looks = settings_options(ProducerSettings, leave_out=_NOT_FOR_LOOKING)
-_enqueues = settings_options(ProducerSettings, leave_out=_NOT_FOR_LOOKING - {"lane_limit"})
+_enqueues = settings_options(ProducerSettings, leave_out=_NOT_FOR_LOOKING - _LIMITS)
 
 
 @click.group("dead", epilog="Example: headrace dead list embed")

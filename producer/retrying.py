@@ -13,6 +13,7 @@ from producer.wire import scripts
 from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, is_result
 from producer.wire.keys import Lane, QueueKeys, hint_channel
 from producer.wire.messages import DeadLetter, Job, JobHeader, Row
+from producer.wire.scripts import LaneLimit
 
 _ROWS_PER_LOOKUP = 1000
 _ROWS_PER_ENQUEUE = 2 * MAX_ROWS_PER_JOB
@@ -96,7 +97,7 @@ class Retry:
             JobHeader(kind=rows[0].kind, budget_ms=MAX_BUDGET_MS, query=rows[0].query),
             rows,
             channel=hint_channel("retry", self._settings.namespace),  # nobody listens there
-            lane_limit=self._settings.lane_limit,
+            limit=LaneLimit(rows=self._settings.lane_limit, size_bytes=self._settings.lane_limit_bytes),
         )
         _added, _attached, _queued, handled = self._ask(lambda client: run_script(client, call))
         return int(handled)

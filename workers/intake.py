@@ -117,7 +117,7 @@ class Intake:
         try:
             job = decode_job(entry.fields)
             if not self._task.accepts(job.header.kind):
-                raise MalformedMessage(f"rows of kind {job.header.kind} are not for a {self._task.name} pool")
+                raise MalformedMessage(f"rows of kind {job.header.kind} are not for {self._task.name} pools")
         except MalformedMessage as error:
             logger.warning("entry %s on lane %s cannot be run: %s", entry.id.decode(), entry.lane, error)
             self._outlet.reject(entry, job, error)

@@ -11,18 +11,18 @@ from redis.exceptions import ResponseError
 from producer.connection import run_script
 from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane, QueueKeys
+from producer.wire.letters import encode_letter
 from producer.wire.messages import EntrySize
 from producer.wire.scripts import ScriptCall
 
 DEAD_LETTERS = 10_000
 """Dead letters kept, about; older ones are trimmed."""
 
-DEAD_PREFIX = b"dead:"
-"""Names of the fields that say why an entry died; its own fields stand beside them as they were."""
+DEAD_LETTERS_BYTES = 128 * 1024 * 1024
+"""Memory that dead letters take, about; beyond, the older half is trimmed. They are never evicted."""
 
 _HANDED_BACK_MS = 24 * 3600 * 1000
 _CLOCK_S = 30.0
-_MAX_BURIED_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,17 +174,19 @@ class Streams:
 
     def bury(self, entry: Entry, code: str, reason: str, deliveries: int) -> None:
         """Write a dead letter: why, where and by whom, with the entry's own fields unless they are huge."""
-        letter: dict[Any, Any] = {
-            DEAD_PREFIX + b"code": code,
-            DEAD_PREFIX + b"reason": reason,
-            DEAD_PREFIX + b"worker": self.consumer,
-            DEAD_PREFIX + b"lane": entry.lane.value,
-            DEAD_PREFIX + b"entry": entry.id,
-            DEAD_PREFIX + b"deliveries": deliveries,
-        }
-        if sum(len(name) + len(value) for name, value in entry.fields.items()) <= _MAX_BURIED_BYTES:
-            letter.update(entry.fields)
+        letter: Any = encode_letter(
+            code=code,
+            reason=reason,
+            worker=self.consumer,
+            lane=entry.lane,
+            entry_id=entry.id,
+            deliveries=deliveries,
+            fields=entry.fields,
+        )
         self.client.xadd(self.queue.dead, letter, maxlen=DEAD_LETTERS, approximate=True)
+        if (self.client.memory_usage(self.queue.dead) or 0) > DEAD_LETTERS_BYTES:
+            half: Any = self.client.xlen(self.queue.dead)
+            self.client.xtrim(self.queue.dead, maxlen=half // 2, approximate=False)
 
     def reconnect(self) -> None:
         """Let the next command connect anew: behind the same name there may be another server by now."""

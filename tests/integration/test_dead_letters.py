@@ -218,3 +218,22 @@ def test_purging_all_on_a_terminal_asks(solo: Site, answer: str, left: int, code
     assert "Delete all 1 dead letter of embed:fake-" in stderr
     assert stdout == ("" if left else "1 dead letter deleted\n")
     assert solo.client.xlen(solo.queue().dead) == left
+
+
+def test_dead_letters_are_bounded_in_memory(solo: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older half goes when they take too much: nothing else ever would, since they are never evicted."""
+    monkeypatch.setattr("workers.streams.DEAD_LETTERS_BYTES", 1 << 20)
+    texts = [f"{number} {'x' * 50_000}" for number in range(60)]
+
+    def fail(_batch: object) -> None:
+        raise ValueError("no")
+
+    with Engine(solo, FakeModel(fail)), solo.producer() as producer, dead_letters(solo) as dead:
+        for first in range(0, len(texts), 20):
+            with pytest.raises(RowFailed):
+                producer.embed_many(texts[first : first + 20])
+        solo.await_empty()
+        kept = [letter.job.rows[0].text for letter in dead.iterate("embed", newest_first=False) if letter.job]
+    assert (solo.client.memory_usage(solo.queue().dead) or 0) < 1.2 * (1 << 20)
+    assert 5 <= len(kept) < 25
+    assert len(set(kept)) == len(kept)

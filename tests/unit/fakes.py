@@ -120,9 +120,16 @@ def queue_state(queue: QueueKeys, *, waiting: int = 0, in_flight: int = 0, worke
     )
 
 
+class RedisInMemory(fakeredis.FakeRedis):
+    """With the one command that fakeredis lacks and workers send."""
+
+    def memory_usage(self, key: Any, samples: int | None = None, **kwargs: Any) -> int:
+        return 0
+
+
 def redis_in_memory() -> redis.Redis:
     """A Redis of its own, with Lua, in this process."""
-    client: redis.Redis = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    client: redis.Redis = RedisInMemory(server=fakeredis.FakeServer())
     return client
 
 

@@ -257,11 +257,11 @@ def test_pairs_of_one_query_share_jobs_again(server: redis.Redis, dead: DeadLett
 def test_a_letter_of_many_pairs_goes_only_when_all_are_taken(server: redis.Redis) -> None:
     ids = [bury(server, *(pair(f"{name}{number}") for number in range(60))) for name in "de"]
 
-    with limited(1) as small:
+    with limited(100) as small:
         assert small.retry_all("rerank") == report(retried=1, lane_full=True)
-    assert buried(server, RERANK_QUEUE) == ids[1:], "one job took 40 of its 60 pairs"
+    assert buried(server, RERANK_QUEUE) == ids[1:], "the lane took 40 of its 60 pairs"
 
-    with limited(2) as larger:
+    with limited(200) as larger:
         assert larger.retry_all("rerank") == report(retried=1)
     assert buried(server, RERANK_QUEUE) == []
     jobs = [decode_job(fields) for _, fields in entries(server, key=RERANK_QUEUE.lane(Lane.BULK))]

@@ -64,7 +64,7 @@ def test_rows_of_the_other_task_are_rejected_and_their_callers_told(client: redi
     assert [letter[b"dead:code"] for letter in dead_letters(client)] == [b"malformed_message"]
     reply = reply_of(client, row)
     assert isinstance(reply, FailureReply)
-    assert "embed pool" in reply.message
+    assert "not for embed pools" in reply.message
 
 
 def test_on_stop_the_batch_is_finished_and_the_rest_handed_back_to_whoever_comes(client: redis.Redis) -> None:
