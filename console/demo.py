@@ -53,7 +53,7 @@ def run_demo(environ: Mapping[str, str]) -> None:
     console.print("[bold]Headrace demo[/]: text in, vectors and rankings out, over Redis streams\n")
     started = time.monotonic()
     with Stack(environ, port=0) as stack:
-        settings = load(ProducerSettings, environ, redis_url=stack.url)
+        settings = load(ProducerSettings, stack.environ)
         with Producer(settings) as producer:
             with console.status("starting an embedded Redis, an embed pool and a rerank pool …"):
                 stack.wait_ready(producer, _READY_S)

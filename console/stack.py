@@ -16,6 +16,7 @@ from producer.wire.models import OFFLINE, TASKS, TaskName
 from workers.stopping import SignalCount
 
 _POLL_S = 0.1
+_CREDENTIALS = ("HEADRACE_REDIS_USER", "HEADRACE_REDIS_PASSWORD", "HEADRACE_REDIS_PASSWORD_FILE")
 
 
 class Stack:
@@ -43,12 +44,16 @@ class Stack:
         """Where the server listens."""
         return f"redis://127.0.0.1:{self._server.port}/{self._database}"
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of whoever uses it: with its URL, and without credentials, which it would refuse."""
+        return {**self._environ, **dict.fromkeys(_CREDENTIALS, ""), "REDIS_URL": self.url}
+
     def start(self) -> None:
         """Start the server, then both pools; they load their models in the background."""
         self._server.start()
-        environ = {**self._environ, "REDIS_URL": self.url}
         for task in TASKS:
-            self._pools[task] = start_module(f"workers.{task}_worker", environ)
+            self._pools[task] = start_module(f"workers.{task}_worker", self.environ)
 
     def wait_ready(self, producer: Producer, timeout_s: float) -> None:
         """Wait until both pools have a healthy worker, or somebody asks to stop.

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from console.stack import Stack
+from producer.address import read_address
 from producer.client import Producer
-from producer.connection import connect
 from producer.errors import ConfigurationError
 from producer.settings import ProducerSettings, load
 from producer.wire.models import OFFLINE
@@ -36,7 +36,7 @@ def run_up(environ: Mapping[str, str], *, offline: bool, port: int | None, data_
     environ = {**environ, **(OFFLINE_MODELS if offline else {})}
     port, database = _place(environ, port)
     with Stack(environ, port=port, database=database, data_directory=data_directory, requests=requests) as stack:
-        settings = load(ProducerSettings, environ, redis_url=stack.url)
+        settings = load(ProducerSettings, stack.environ)
         with Producer(settings) as producer:
             console.print(f"Redis listens on {stack.url}; loading {settings.embed_model}, {settings.rerank_model} …")
             stack.wait_ready(producer, _READY_S)
@@ -56,13 +56,13 @@ def _place(environ: Mapping[str, str], port: int | None) -> tuple[int, int]:
     """Choose port and database number: by flag, or where `REDIS_URL` says that clients will look.
 
     Raises:
-        ConfigurationError: `REDIS_URL` is of another host, where this cannot start a server.
+        ConfigurationError: `REDIS_URL` is of another host, where this cannot start a server, or of Sentinels.
     """
     if port is not None:
         return port, 0
-    settings = load(ProducerSettings, environ)
-    with connect(settings.redis_url) as client:
-        address = client.connection_pool.connection_kwargs
-    if address.get("host", "localhost") not in ("localhost", "127.0.0.1"):
+    address = read_address(load(ProducerSettings, environ))
+    if address.sentinels:
+        raise ConfigurationError("REDIS_URL names Sentinels, and `up` starts a Redis here: unset it or pass --port")
+    if address.options.get("host", "localhost") not in ("localhost", "127.0.0.1"):
         raise ConfigurationError("REDIS_URL is of another host, and `up` starts a Redis here: unset it or pass --port")
-    return address.get("port", 6379), address.get("db") or 0
+    return address.options.get("port", 6379), address.options.get("db") or 0

@@ -9,11 +9,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
-from redis.exceptions import NoScriptError
-
 from producer import effects, requests, state
 from producer.aio_listener import AsyncListener, TaskMailbox
-from producer.connection import SHORTEST_S, STATE_S, connect_async, redis_errors
+from producer.connection import SHORTEST_S, STATE_S, connect_async, redis_errors, run_script_async
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.effects import Effect, Flow, Result, Steps
@@ -23,7 +21,6 @@ from producer.settings import ProducerSettings, load
 from producer.state import QueueState
 from producer.wire.keys import QueueKeys, hint_channel, pools_key
 from producer.wire.models import TaskName
-from producer.wire.scripts import ScriptCall
 
 
 class AsyncProducer:
@@ -32,7 +29,7 @@ class AsyncProducer:
     def __init__(self, settings: ProducerSettings) -> None:
         self.settings = settings
         self._core = Core(settings)
-        self._client = connect_async(settings.redis_url)
+        self._client = connect_async(settings)
         self._closed = False
         self._counters = Counters(self._core.clock)
         self._listener = AsyncListener(self._client, hint_channel(secrets.token_hex(8), settings.namespace))
@@ -155,7 +152,7 @@ class AsyncProducer:
                 answer = await self._exist(keys)
             case effects.Enqueue(digests, make_call, left_s):
                 await self._listener.watch(mailbox, digests, left_s)
-                answer = await self._within(left_s, self._run_script(make_call(self._listener.channel)))
+                answer = await self._within(left_s, run_script_async(self._client, make_call(self._listener.channel)))
             case effects.Wait(timeout_s):
                 answer = await mailbox.wait(timeout_s)
             case effects.Unwatch(digests):
@@ -189,13 +186,6 @@ class AsyncProducer:
                 for key in keys:
                     pipeline.exists(key)
                 return await pipeline.execute()
-
-    async def _run_script(self, call: ScriptCall) -> Any:
-        try:
-            return await self._client.execute_command(*call.command)
-        except NoScriptError:
-            await self._client.script_load(call.script.source.decode())
-            return await self._client.execute_command(*call.command)
 
     async def _read_state(self, queue: QueueKeys) -> QueueState:
         with redis_errors():

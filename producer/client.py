@@ -36,7 +36,7 @@ class Producer:
     def __init__(self, settings: ProducerSettings) -> None:
         self.settings = settings
         self._core = Core(settings)
-        self._clients = Clients(settings.redis_url)
+        self._clients = Clients(settings)
         self._closed = False
         self._start_process()
         _PRODUCERS.add(self)

@@ -12,7 +12,11 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from producer.errors import ConfigurationError, RedisUnavailable
+from producer.address import read_address, url_errors
+from producer.errors import RedisUnavailable
+from producer.failover import ASYNC_FOLLOWING, ASYNC_LEAVING, FOLLOWING, LEAVING
+from producer.sentinel import AsyncMasterFinder, MasterFinder
+from producer.settings import SharedSettings
 from producer.wire.scripts import ScriptCall
 
 LONGEST_S = 5.0
@@ -22,6 +26,7 @@ _TIMEOUTS_S = (SHORTEST_S, 0.5, 1.0, 2.0, LONGEST_S)
 STATE_S = 0.5
 """What a call that is out of time may take to say how its queue stands."""
 
+_RETRIED = (redis.exceptions.ConnectionError,)
 _RETRIES = 2
 """A connection that breaks is made again: look-ups read, and the enqueue script is a no-op the second time. A server
 that does not answer is not asked again: the time is the caller's."""
@@ -41,8 +46,8 @@ class Clients:
         ConfigurationError: the URL cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
-        self._by_timeout_s = {timeout_s: connect(url, timeout_s=timeout_s) for timeout_s in _TIMEOUTS_S}
+    def __init__(self, settings: SharedSettings) -> None:
+        self._by_timeout_s = {timeout_s: connect(settings, timeout_s=timeout_s) for timeout_s in _TIMEOUTS_S}
 
     @property
     def usual(self) -> redis.Redis:
@@ -58,23 +63,38 @@ class Clients:
             client.close()
 
 
-def connect(url: str, *, timeout_s: float = LONGEST_S) -> redis.Redis:
-    """Make a client; nothing is connected yet.
+class ScriptsMissing(NoPermissionError):
+    """Redis does not know a script of ours, and its user may not load it."""
+
+
+def connect(settings: SharedSettings, *, timeout_s: float = LONGEST_S) -> redis.Redis:
+    """Make a client for the Redis of the settings, or for the master that its Sentinels name; nothing is connected yet.
 
     Raises:
         ConfigurationError: the URL cannot be read.
     """
-    with _url_errors():
-        retry = Retry(_backoff(), _RETRIES, supported_errors=(redis.exceptions.ConnectionError,))
-        return redis.Redis.from_url(url, retry=retry, **_options(timeout_s))
+    address = read_address(settings)
+    options = {**_options(timeout_s), "retry": Retry(_backoff(), _RETRIES, _RETRIED), **address.options}
+    classes = LEAVING
+    if address.sentinels:
+        classes, options = FOLLOWING, {**options, "finder": MasterFinder(address.sentinels, timeout_s)}
+    with url_errors():
+        pool = redis.ConnectionPool(connection_class=classes[address.transport], **options)
+        pool.connection_class(**pool.connection_kwargs)  # an option that does not exist is refused here and now
+        return redis.Redis.from_pool(pool)
 
 
-def connect_async(url: str) -> redis.asyncio.Redis:
+def connect_async(settings: SharedSettings) -> redis.asyncio.Redis:
     """The same for asyncio, where each call brings its own timeout."""
-    with _url_errors():
-        retry = AsyncRetry(_backoff(), _RETRIES, supported_errors=(redis.exceptions.ConnectionError,))
-        client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, retry=retry, **_options(LONGEST_S))
-        return client
+    address = read_address(settings)
+    options = {**_options(LONGEST_S), "retry": AsyncRetry(_backoff(), _RETRIES, _RETRIED), **address.options}
+    classes = ASYNC_LEAVING
+    if address.sentinels:
+        classes, options = ASYNC_FOLLOWING, {**options, "finder": AsyncMasterFinder(address.sentinels)}
+    with url_errors():
+        pool = redis.asyncio.ConnectionPool(connection_class=classes[address.transport], **options)
+        pool.connection_class(**pool.connection_kwargs)
+        return redis.asyncio.Redis.from_pool(pool)
 
 
 def run_script(client: redis.Redis, call: ScriptCall) -> Any:
@@ -82,8 +102,19 @@ def run_script(client: redis.Redis, call: ScriptCall) -> Any:
     try:
         return client.execute_command(*call.command)
     except NoScriptError:
-        client.script_load(call.script.source.decode())
+        with _loading_errors():
+            client.script_load(call.script.source.decode())
         return client.execute_command(*call.command)
+
+
+async def run_script_async(client: redis.asyncio.Redis, call: ScriptCall) -> Any:
+    """The same for asyncio."""
+    try:
+        return await client.execute_command(*call.command)
+    except NoScriptError:
+        with _loading_errors():
+            await client.script_load(call.script.source.decode())
+        return await client.execute_command(*call.command)
 
 
 @contextmanager
@@ -92,10 +123,12 @@ def redis_errors() -> Iterator[None]:
 
     Raises:
         RedisUnavailable: code `redis_refused` if Redis answers with an error (password, permission, memory,
-            read-only), `redis_unavailable` if it does not answer.
+            read-only), `redis_unavailable` if it does not answer or lacks our scripts.
     """
     try:
         yield
+    except ScriptsMissing as error:
+        raise RedisUnavailable(str(error)) from error
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailable(f"Redis refuses the user or the password: {error}", code="redis_refused") from error
     except ResponseError as error:
@@ -105,16 +138,14 @@ def redis_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _url_errors() -> Iterator[None]:
+def _loading_errors() -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError, AttributeError):
-        # The URL may hold a password, and so may the error's text: neither is repeated.
-        raise ConfigurationError(
-            "REDIS_URL (--redis-url) is not a Redis URL: write redis://[user:password@]host:port/db, rediss://… or "
-            "unix://…, with special characters of the password percent-encoded",
-            code="bad_redis_url",
-        ) from None
+    except NoPermissionError as error:
+        raise ScriptsMissing(
+            "Headrace's scripts are not loaded in Redis and this user may not load them: a pool loads them when it "
+            "starts"
+        ) from error
 
 
 def _options(timeout_s: float) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class DeadLetters:
             "embed": QueueKeys.of(resolve("embed", settings.embed_model), settings.namespace),
             "rerank": QueueKeys.of(resolve("rerank", settings.rerank_model), settings.namespace),
         }
-        self._clients = Clients(settings.redis_url)
+        self._clients = Clients(settings)
 
     @classmethod
     def from_url(cls, url: str, **settings: Any) -> Self:

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from producer.errors import ConfigurationError
@@ -18,16 +19,40 @@ _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
-def setting(default: Any, env: str, help_text: str, *, minimum: float | None = None) -> Any:
-    """A dataclass field with its environment variable, its help line and the least value it takes."""
-    return dataclasses.field(default=default, metadata={"env": env, "help": help_text, "minimum": minimum})
+def setting(
+    default: Any,
+    env: str,
+    help_text: str,
+    *,
+    minimum: float | None = None,
+    secret: bool = False,
+    shown: bool = True,
+) -> Any:
+    """A dataclass field with its environment variable, its help line and the least value it takes.
+
+    A secret (a string) may also come from a file that `<env>_FILE` names; it has no flag, since every user of a
+    machine can read command lines. Neither a secret nor a field that is not `shown` is part of the settings' repr.
+    """
+    if secret:
+        help_text = f"{help_text} {env}_FILE names a file with it."
+    metadata = {"env": env, "help": help_text, "minimum": minimum, "secret": secret}
+    return dataclasses.field(default=default, repr=shown and not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSettings:
     """What producers and workers must agree on."""
 
-    redis_url: str = setting("redis://localhost:6379/0", "REDIS_URL", "Redis to use (redis://, rediss://, unix://).")
+    redis_url: str = setting(
+        "redis://localhost:6379/0",
+        "REDIS_URL",
+        "Redis to use (redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://).",
+        shown=False,  # it may hold a password
+    )
+    redis_user: str = setting("", "HEADRACE_REDIS_USER", "User at Redis, unless the URL names one.")
+    redis_password: str = setting(
+        "", "HEADRACE_REDIS_PASSWORD", "Password at Redis, unless the URL holds one.", secret=True
+    )
     embed_model: str = setting(DEFAULT_EMBED_MODEL, "HEADRACE_EMBED_MODEL", "Model of the embed pool.")
     rerank_model: str = setting(DEFAULT_RERANK_MODEL, "HEADRACE_RERANK_MODEL", "Model of the rerank pool.")
     namespace: str = setting("", "HEADRACE_NAMESPACE", "Prefix of every key, to share one Redis.")
@@ -62,12 +87,30 @@ def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Setti
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        flag, text = flags.get(field.name), environ.get(field.metadata["env"], "")
-        if flag is not None:
+        env = field.metadata["env"]
+        if (flag := flags.get(field.name)) is not None:
             values[field.name] = flag
-        elif text != "":
-            values[field.name] = _parse(field.metadata["env"], text, type(field.default))
+        elif (text := _read_secret(env, environ) if field.metadata["secret"] else environ.get(env, "")) != "":
+            values[field.name] = _parse(env, text, type(field.default))
     return cls(**values)
+
+
+def _read_secret(env: str, environ: Mapping[str, str]) -> str:
+    """Take a secret from its variable or from the file that another one names; the errors show neither."""
+    value, path = environ.get(env, ""), environ.get(f"{env}_FILE", "")
+    if not path:
+        return value
+    if value:
+        raise ConfigurationError(f"{env} and {env}_FILE are both set: keep one of them")
+    try:
+        value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigurationError(f"the file that {env}_FILE names cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError(f"the file that {env}_FILE names is not text in UTF-8") from None
+    if not value:
+        raise ConfigurationError(f"the file that {env}_FILE names is empty")
+    return value
 
 
 def _check_values(settings: Any) -> None:

@@ -69,11 +69,11 @@ class Group(click.Group):
 def settings_options(
     cls: type, *, leave_out: Collection[str] = (), rename: Mapping[str, str] | None = None
 ) -> Callable[[Decorated], Decorated]:
-    """A decorator that adds an option for each field; `rename` maps a field to the flag users know ("--model")."""
+    """A decorator that adds an option for each field but secrets; `rename` maps a field to its flag ("--model")."""
 
     def decorate(command: Decorated) -> Decorated:
         for field in reversed(dataclasses.fields(cls)):
-            if field.name not in leave_out:
+            if field.name not in leave_out and not field.metadata["secret"]:
                 command = _option(field, (rename or {}).get(field.name, ""))(command)
         return command
 

@@ -101,7 +101,7 @@ class Pool:
         """Check the server and take names for the processes, as soon as Redis serves."""
         settings, names = self._settings, list[str]()
         queue = QueueKeys.of(resolve(self._task, settings.model(self._task)), settings.namespace)
-        with connect_worker(settings.redis_url) as client:
+        with connect_worker(settings) as client:
             self._when_served(lambda: _check(client))
             while len(names) < settings.processes and not self._requests.count:
                 missing = settings.processes - len(names)

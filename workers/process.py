@@ -93,11 +93,11 @@ def _work(
 ) -> None:
     model_name = settings.model(task)
     queue = QueueKeys.of(resolve(task, model_name), settings.namespace)
-    client = connect_worker(settings.redis_url)
+    client = connect_worker(settings)
     ledger, progress = Ledger(), Progress(place.vitals)
     card_ttl_s = settings.reply_ttl_s + _CARD_MARGIN_S
     pulse = Pulse(
-        client=connect_worker(settings.redis_url),
+        client=connect_worker(settings),
         queue=queue,
         name=place.name,
         model=model_name,
@@ -157,12 +157,12 @@ def _spread(rows: int) -> float:
     return rows * random.uniform(0.9, 1.1)  # noqa: S311
 
 
-def connect_worker(url: str) -> redis.Redis:
+def connect_worker(settings: WorkerSettings) -> redis.Redis:
     """A client for a worker: a timeout above its blocking reads, and no silent retries.
 
     A repeated XREADGROUP would strand the entries of the lost reply; the engine reads its own list instead.
     """
-    client = connect(url)
+    client = connect(settings)
     client.connection_pool.connection_kwargs.update(
         socket_timeout=_BLOCK_MARGIN_S, retry=Retry(NoBackoff(), 0), health_check_interval=0
     )
