@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from producer import requests
-from producer.effects import Emit, Exists, Flow, Inspect, ListPools, Pull
+from producer.effects import Emit, Exists, Flow, Inspect, ListPools, Lookup, Pull
 from producer.errors import (
     HeadraceError,
     MalformedMessage,
@@ -24,6 +24,7 @@ from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
 from producer.wire.models import TASKS, TaskName, resolve
 from producer.wire.scripts import LaneLimit
+from producer.wire.signing import Seal
 
 _ROWS_PER_QUESTION = 1000
 
@@ -37,6 +38,7 @@ class Core:
     def __init__(self, settings: ProducerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.clock = clock
+        self.seal = Seal(settings.cache_key)
         self.queues: dict[TaskName, QueueKeys] = {
             "embed": QueueKeys.of(resolve("embed", settings.embed_model), settings.namespace),
             "rerank": QueueKeys.of(resolve("rerank", settings.rerank_model), settings.namespace),
@@ -62,8 +64,12 @@ class Core:
         rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
         found: list[bool] = []
         for first in range(0, len(rows), _ROWS_PER_QUESTION):
-            keys = (self.queues["embed"].reply(row.digest) for row in rows[first : first + _ROWS_PER_QUESTION])
-            found += [bool(there) for there in (yield Exists(tuple(keys)))]
+            keys = tuple(self.queues["embed"].reply(row.digest) for row in rows[first : first + _ROWS_PER_QUESTION])
+            if self.seal.signs:  # what does not verify is not there
+                values = yield Lookup(keys, self.settings.timeout_s)
+                found += [self.seal.open(key, value) is not None for key, value in zip(keys, values, strict=True)]
+            else:
+                found += [bool(there) for there in (yield Exists(keys))]
         return found
 
     def iter_embed(self, kind: str, window: int, timeout_s: float | None) -> Flow[None]:
@@ -154,7 +160,7 @@ class Core:
 
     def _flight(self, task: TaskName, lane: Lane) -> Flight:
         limit = LaneLimit(rows=self.settings.lane_limit, size_bytes=self.settings.lane_limit_bytes)
-        return Flight(queue=self.queues[task], lane=lane, limit=limit, clock=self.clock)
+        return Flight(queue=self.queues[task], lane=lane, limit=limit, seal=self.seal, clock=self.clock)
 
     def _collect(self, flight: Flight, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
         deadline = self.clock() + timeout_s
@@ -181,6 +187,8 @@ class Core:
         task = flight.queue.task
         model = self.settings.embed_model if task == "embed" else self.settings.rerank_model
         text = f"{lead}: {state.describe(flight.lane)}"
+        if stored := flight.unverified & flight.pending.keys():
+            text += f"; {len(stored)} results do not verify: is HEADRACE_CACHE_KEY the pool's?"
         served = [name.decode() for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())]
         if served and not state.card and not state.workers:
             return ModelNotServed(f"{text}; {model!r} is not served, pools have run for: {', '.join(served)}")

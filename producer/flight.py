@@ -9,6 +9,7 @@ from producer.wire import scripts
 from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, decode_reply
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import FailureReply, JobHeader, Reply, Row
+from producer.wire.signing import Seal
 
 logger = logging.getLogger("headrace.producer")
 
@@ -23,14 +24,20 @@ _HEAL_AFTER_S = 1.0
 class Flight:
     """Rows that one call waits for. A hint only says when to look: the reply key is the truth."""
 
-    def __init__(self, *, queue: QueueKeys, lane: Lane, limit: scripts.LaneLimit, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, queue: QueueKeys, lane: Lane, limit: scripts.LaneLimit, seal: Seal, clock: Callable[[], float]
+    ) -> None:
         self.queue = queue
         self.lane = lane
         self.limit = limit
+        self.seal = seal
         self.clock = clock
         self.replies: dict[bytes, Reply] = {}
         self.pending: dict[bytes, Row] = {}
         self.cached: set[bytes] = set()
+        self.unverified: set[bytes] = set()
+        """Rows whose stored value does not verify: they count as missing."""
+
         self.progressed_at = clock()
         self._stale_failures: dict[bytes, bytes] = {}
         self._recheck_s = _FIRST_RECHECK_S
@@ -120,8 +127,18 @@ class Flight:
             except RedisUnavailable as error:
                 logger.warning("the cache cannot be read, going on without it: %s", error)
                 break
-            found.update((row.digest, value) for row, value in zip(chunk, values, strict=True) if value is not None)
+            for row, key, stored in zip(chunk, keys, values, strict=True):
+                value = self.seal.open(key, stored)
+                if value is not None:
+                    found[row.digest] = value
+                elif stored is not None:
+                    self._note_unverified(row.digest)
         return found
+
+    def _note_unverified(self, digest: bytes) -> None:
+        if not self.unverified:
+            logger.warning("a cached reply does not verify and counts as a miss (said once for each call)")
+        self.unverified.add(digest)
 
     def _decode(self, data: bytes | None) -> Reply | None:
         try:

@@ -14,6 +14,7 @@ from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, is_result
 from producer.wire.keys import Lane, QueueKeys, hint_channel
 from producer.wire.messages import DeadLetter, Job, JobHeader, Row
 from producer.wire.scripts import LaneLimit
+from producer.wire.signing import Seal
 
 _ROWS_PER_LOOKUP = 1000
 _ROWS_PER_ENQUEUE = 2 * MAX_ROWS_PER_JOB
@@ -79,12 +80,14 @@ class Retry:
     def _cached(self, digests: Sequence[bytes]) -> set[bytes]:
         """Find rows that somebody has computed since."""
         keys = [self._queue.reply(digest) for digest in digests]
+        seal = Seal(self._settings.cache_key)
 
         def read(client: redis.Redis) -> set[bytes]:
             cached = set()
             for first in range(0, len(keys), _ROWS_PER_LOOKUP):
                 values: Any = client.mget(keys[first : first + _ROWS_PER_LOOKUP])
-                cached |= {digests[n] for n, value in enumerate(values, first) if is_result(value)}
+                opened = map(seal.open, keys[first : first + _ROWS_PER_LOOKUP], values)
+                cached |= {digests[n] for n, value in enumerate(opened, first) if is_result(value)}
             return cached
 
         return set(self._ask(read))

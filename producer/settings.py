@@ -16,6 +16,7 @@ from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL
 Settings = TypeVar("Settings")
 
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+_SHORTEST_KEY = 16
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -56,6 +57,12 @@ class SharedSettings:
     embed_model: str = setting(DEFAULT_EMBED_MODEL, "HEADRACE_EMBED_MODEL", "Model of the embed pool.")
     rerank_model: str = setting(DEFAULT_RERANK_MODEL, "HEADRACE_RERANK_MODEL", "Model of the rerank pool.")
     namespace: str = setting("", "HEADRACE_NAMESPACE", "Prefix of every key, to share one Redis.")
+    cache_key: str = setting(
+        "",
+        "HEADRACE_CACHE_KEY",
+        "Key that signs results, of 16 characters or more; the same for producers and pools.",
+        secret=True,
+    )
     max_text_bytes: int = setting(
         65536, "HEADRACE_MAX_TEXT_BYTES", "Longest text accepted, in bytes of UTF-8.", minimum=1
     )
@@ -63,6 +70,8 @@ class SharedSettings:
     def __post_init__(self) -> None:
         _check_values(self)
         _check_namespace(self.namespace)
+        if 0 < len(self.cache_key) < _SHORTEST_KEY:
+            raise ConfigurationError(f"HEADRACE_CACHE_KEY must have {_SHORTEST_KEY} characters or more")
 
 
 @dataclass(frozen=True, kw_only=True)

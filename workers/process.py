@@ -21,6 +21,7 @@ from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import ModelCard
 from producer.wire.models import TaskName, resolve
+from producer.wire.signing import Seal
 from workers.ledger import Ledger
 from workers.progress import Progress
 from workers.pulse import Pulse, forget_old_workers
@@ -115,7 +116,7 @@ def _work(
     try:
         logger.info("loading %s with %d threads", model_name, settings.threads)
         loaded = load(settings)
-        streams = Streams(client, queue, place.name)
+        streams = Streams(client, queue, place.name, Seal(settings.cache_key))
         claim_card(streams, loaded.card, card_ttl_s, stopping)
         serving.set()
         place.vitals.note_served()

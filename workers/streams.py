@@ -14,6 +14,7 @@ from producer.wire.keys import GROUP, Lane, QueueKeys
 from producer.wire.letters import encode_letter
 from producer.wire.messages import EntrySize
 from producer.wire.scripts import ScriptCall
+from producer.wire.signing import Seal
 
 DEAD_LETTERS = 10_000
 """Dead letters kept, about; older ones are trimmed."""
@@ -52,10 +53,11 @@ class Entry:
 class Streams:
     """One consumer on the lanes of one queue. Every method is one round trip (or two) and may raise RedisError."""
 
-    def __init__(self, client: redis.Redis, queue: QueueKeys, consumer: str) -> None:
+    def __init__(self, client: redis.Redis, queue: QueueKeys, consumer: str, seal: Seal | None = None) -> None:
         self.client = client
         self.queue = queue
         self.consumer = consumer
+        self._seal = seal or Seal()
         self._clock_offset_ms = 0.0
         self._clock_read_at = float("-inf")
 
@@ -153,15 +155,17 @@ class Streams:
         )
 
     def replies(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Read the reply keys of rows."""
-        found: Any = self.client.mget([self.queue.reply(digest) for digest in digests])
-        return list(found)
+        """Read the reply keys of rows; what does not verify is not there."""
+        keys = [self.queue.reply(digest) for digest in digests]
+        found: Any = self.client.mget(keys)
+        return [self._seal.open(key, stored) for key, stored in zip(keys, found, strict=True)]
 
     def write_replies(self, values: Sequence[tuple[bytes, bytes, int]]) -> None:
         """Write (digest, value, TTL in seconds); raises unless all are written: only then may rows be completed."""
         with self.client.pipeline(transaction=False) as pipeline:
             for digest, value, ttl_s in values:
-                pipeline.set(self.queue.reply(digest), value, ex=ttl_s)
+                key = self.queue.reply(digest)
+                pipeline.set(key, self._seal.close(key, value), ex=ttl_s)
             pipeline.execute()
 
     def complete(self, lane: Lane, digests: Sequence[bytes], done: Sequence[EntrySize]) -> None:

@@ -29,8 +29,11 @@ HEADER_FIELD = b"job"
 
 MAX_ROWS_PER_JOB = 100
 MAX_BUDGET_MS = 24 * 3600 * 1000
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_FIELDS = 32
+_MAX_HEADER_BYTES = 1024 * 1024
+_MAX_REPLY_BYTES = 1024 * 1024
+_MAX_NOTE_BYTES = 64 * 1024
+"""The longest job header (most of it a query), reply (most of it a vector) and card or heartbeat that is decoded."""
 
 Message = TypeVar("Message", ModelCard, Heartbeat)
 
@@ -66,7 +69,7 @@ def decode_job(entry: Mapping[bytes, bytes]) -> Job:
 def _decode_header(data: bytes | None) -> JobHeader:
     if data is None:
         raise MalformedMessage("the entry has no job header")
-    body = _unpack(data)
+    body = _unpack(data, _MAX_HEADER_BYTES)
     _expect(body, required={"kind", "budget_ms"}, optional={"query"})
     kind, budget_ms, query = body["kind"], body["budget_ms"], body.get("query")
     if not isinstance(kind, str) or kind not in set(Kind):
@@ -93,7 +96,7 @@ def decode_reply(data: bytes) -> Reply:
     Raises:
         MalformedMessage: it is not a reply of this protocol version.
     """
-    body = _unpack(data)
+    body = _unpack(data, _MAX_REPLY_BYTES)
     if "vector" in body:
         _expect(body, required={"vector"})
         vector = body["vector"]
@@ -139,7 +142,7 @@ def decode_message(cls: type[Message], data: bytes) -> Message:
     Raises:
         MalformedMessage: it is not a message of that class.
     """
-    body = _unpack(data)
+    body = _unpack(data, _MAX_NOTE_BYTES)
     _expect(body, required={field.name for field in fields(cls)})
     types = {"str": str, "int": int, "float": float, "bool": bool, "TaskName": str}
     _check_types(body, {field.name: types[_type_name(field.type)] for field in fields(cls)})
@@ -158,14 +161,16 @@ def _pack(body: dict[str, Any]) -> bytes:
     return packed
 
 
-def _unpack(data: bytes) -> dict[str, Any]:
+def _unpack(data: bytes, most_bytes: int) -> dict[str, Any]:
+    if len(data) > most_bytes:
+        raise MalformedMessage(f"the message has {len(data)} bytes, more than {most_bytes}")
     try:
         body = msgpack.unpackb(
             data,
             raw=False,
             strict_map_key=True,
-            max_str_len=_MAX_MESSAGE_BYTES,
-            max_bin_len=_MAX_MESSAGE_BYTES,
+            max_str_len=most_bytes,
+            max_bin_len=most_bytes,
             max_array_len=0,
             max_map_len=_MAX_FIELDS,
             max_ext_len=0,

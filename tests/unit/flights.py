@@ -3,11 +3,12 @@
 from producer.flight import Flight
 from producer.wire.keys import Lane
 from producer.wire.messages import Row
+from producer.wire.signing import Seal
 from tests.unit.fakes import EMBED_QUEUE, WIDE, FakeServer, ManualClock, passage
 
 
 def flight(clock: ManualClock, lane: Lane = Lane.INTERACTIVE) -> Flight:
-    return Flight(queue=EMBED_QUEUE, lane=lane, limit=WIDE, clock=clock)
+    return Flight(queue=EMBED_QUEUE, lane=lane, limit=WIDE, seal=Seal(), clock=clock)
 
 
 def rows(*texts: str) -> list[Row]:

@@ -7,6 +7,7 @@ import pytest
 from producer.flight import Flight
 from producer.wire.keys import Lane
 from producer.wire.messages import FailureReply
+from producer.wire.signing import Seal
 from tests.unit.fakes import RERANK_QUEUE, WIDE, FakeServer, ManualClock, failure, pair, passage, result_of
 from tests.unit.flights import finish, flight, rows
 
@@ -127,7 +128,7 @@ def test_a_failure_that_was_there_before_is_not_the_answer(clock: ManualClock) -
 
 
 def test_the_pairs_of_one_query_travel_together_with_it(clock: ManualClock, server: FakeServer) -> None:
-    one = Flight(queue=RERANK_QUEUE, lane=Lane.INTERACTIVE, limit=WIDE, clock=clock)
+    one = Flight(queue=RERANK_QUEUE, lane=Lane.INTERACTIVE, limit=WIDE, seal=Seal(), clock=clock)
     pairs = [pair("d1", "where?"), pair("d2", "where?")]
 
     server.run(one.start(pairs, clock() + 5))

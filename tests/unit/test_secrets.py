@@ -97,7 +97,7 @@ def test_a_password_where_a_path_belongs_is_not_shown() -> None:
 def test_secrets_are_no_part_of_the_repr_and_have_no_flag(cls: type) -> None:
     secrets = [field for field in dataclasses.fields(cls) if field.metadata["secret"]]
     assert secrets
-    settings = cls(**{field.name: "pa55word" for field in secrets})
+    settings = cls(**{field.name: "pa55word of many characters" for field in secrets})
 
     @click.command()
     @settings_options(cls)
