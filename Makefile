@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint wheel clean help
+ROWS ?= 200000
+
+.PHONY: demo test chaos soak check lint wheel clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -14,6 +16,12 @@ demo: $(VENV)/run  ## try everything on sample data with the offline models, the
 
 test: $(VENV)/dev  ## run the tests
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/dev  ## run the long chaos campaigns: kills, outages, broken networks, hostile peers
+	$(BIN)/python -m pytest tests/chaos --long --ignore=tests/chaos/test_soak.py
+
+soak: $(VENV)/dev  ## send ROWS=200000 rows while all kinds of things go wrong
+	$(BIN)/python -m pytest tests/chaos/test_soak.py --long --rows=$(ROWS)
 
 check: lint test  ## lint, types and import rules, then the tests
 

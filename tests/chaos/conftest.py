@@ -1,0 +1,47 @@
+"""Fixtures of the chaos campaigns: `sizes`, `seed` and `report`; `--long` turns the short form into the long one."""
+
+import pytest
+
+from tests.chaos.campaign import Report, Sizes
+
+_REPORT = pytest.StashKey[Report]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    def print_line(line: str) -> None:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", flush=True)
+
+    config.stash[_REPORT] = Report(print_line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--long") and (report := config.stash[_REPORT]).lines:
+        terminalreporter.section("chaos campaigns")
+        for line in report.table():
+            terminalreporter.line(line)
+
+
+@pytest.fixture
+def sizes(pytestconfig: pytest.Config) -> Sizes:
+    """Chooses between the sizes of the short and the long form."""
+    return Sizes(is_long=bool(pytestconfig.getoption("--long")))
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """Where all chance of a campaign comes from; it belongs into its report."""
+    return int(pytestconfig.getoption("--seed"))
+
+
+@pytest.fixture
+def rows(pytestconfig: pytest.Config) -> int:
+    """How many rows the soak sends in its long form."""
+    return int(pytestconfig.getoption("--rows"))
+
+
+@pytest.fixture
+def report(pytestconfig: pytest.Config) -> Report:
+    """Prints a campaign's figures, and all of them again as a table at the end of a long run."""
+    return pytestconfig.stash[_REPORT]
