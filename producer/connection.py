@@ -26,6 +26,9 @@ _TIMEOUTS_S = (SHORTEST_S, 0.5, 1.0, 2.0, LONGEST_S)
 STATE_S = 0.5
 """What a call that is out of time may take to say how its queue stands."""
 
+_MOST_CONNECTIONS = 50
+"""Of one client. Callers beyond wait their turn: commands are short, and hundreds of calls at once are usual."""
+
 _RETRIED = (redis.exceptions.ConnectionError,)
 _RETRIES = 2
 """A connection that breaks is made again: look-ups read, and the enqueue script is a no-op the second time. A server
@@ -79,7 +82,9 @@ def connect(settings: SharedSettings, *, timeout_s: float = LONGEST_S) -> redis.
     if address.sentinels:
         classes, options = FOLLOWING, {**options, "finder": MasterFinder(address.sentinels, timeout_s)}
     with url_errors():
-        pool = redis.ConnectionPool(connection_class=classes[address.transport], **options)
+        pool = redis.BlockingConnectionPool(
+            _MOST_CONNECTIONS, timeout_s, connection_class=classes[address.transport], **options
+        )
         pool.connection_class(**pool.connection_kwargs)  # an option that does not exist is refused here and now
         return redis.Redis.from_pool(pool)
 
@@ -92,7 +97,9 @@ def connect_async(settings: SharedSettings) -> redis.asyncio.Redis:
     if address.sentinels:
         classes, options = ASYNC_FOLLOWING, {**options, "finder": AsyncMasterFinder(address.sentinels)}
     with url_errors():
-        pool = redis.asyncio.ConnectionPool(connection_class=classes[address.transport], **options)
+        pool = redis.asyncio.BlockingConnectionPool(
+            _MOST_CONNECTIONS, LONGEST_S, connection_class=classes[address.transport], **options
+        )
         pool.connection_class(**pool.connection_kwargs)
         return redis.asyncio.Redis.from_pool(pool)
 

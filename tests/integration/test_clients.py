@@ -192,3 +192,21 @@ def test_the_model_card_says_what_serves(solo: Site) -> None:
 
 def _listeners() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "headrace-listener"]
+
+
+def test_hundreds_of_calls_at_once_share_a_few_connections(solo: Site) -> None:
+    texts = [f"text {number}" for number in range(300)]
+
+    async def ask() -> None:
+        async with solo.async_producer() as producer:
+            vectors = await asyncio.gather(*(producer.embed(text) for text in texts))
+        assert all(np.array_equal(vector, vector_of(text)) for vector, text in zip(vectors, texts, strict=True))
+
+    before = int(solo.client.info("stats")["total_connections_received"])
+    with Engine(solo):
+        asyncio.run(ask())
+        with solo.producer() as producer, ThreadPoolExecutor(150) as threads:
+            vectors = list(threads.map(producer.embed, [f"other {text}" for text in texts]))
+    assert all(np.array_equal(vector, vector_of(f"other {text}")) for vector, text in zip(vectors, texts, strict=True))
+    after = int(solo.client.info("stats")["total_connections_received"])
+    assert after - before < 150
