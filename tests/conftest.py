@@ -110,14 +110,6 @@ def own_site(own_server: RedisServer) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def hypothesis_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps what hypothesis stores out of the tree; for every test that uses it."""
-    from hypothesis.configuration import set_hypothesis_home_dir
-
-    set_hypothesis_home_dir(tmp_path_factory.mktemp("hypothesis"))
-
-
-@pytest.fixture(scope="session")
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the offline models are prepared, once for all tests."""
     return tmp_path_factory.mktemp("models")
