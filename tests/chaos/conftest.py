@@ -1,8 +1,14 @@
 """Fixtures of the chaos campaigns: `sizes`, `seed` and `report`; `--long` turns the short form into the long one."""
 
+from collections.abc import Iterator
+
 import pytest
 
+from producer import Producer
 from tests.chaos.campaign import Report, Sizes
+from tests.chaos.rubbish import DEADLINE_S, Check
+from tests.integration.harness.engine import Engine
+from tests.integration.harness.site import Site
 
 _REPORT = pytest.StashKey[Report]()
 
@@ -45,3 +51,20 @@ def rows(pytestconfig: pytest.Config) -> int:
 def report(pytestconfig: pytest.Config) -> Report:
     """Prints a campaign's figures, and all of them again as a table at the end of a long run."""
     return pytestconfig.stash[_REPORT]
+
+
+@pytest.fixture
+def check(solo: Site, caplog: pytest.LogCaptureFixture) -> Check:
+    return Check(solo, caplog)
+
+
+@pytest.fixture
+def engine(solo: Site) -> Iterator[Engine]:
+    with Engine(solo, lease_s=1.0) as engine:
+        yield engine
+
+
+@pytest.fixture
+def producer(solo: Site) -> Iterator[Producer]:
+    with solo.producer(timeout_s=DEADLINE_S) as producer:
+        yield producer
