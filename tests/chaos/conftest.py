@@ -37,8 +37,10 @@ def sizes(pytestconfig: pytest.Config) -> Sizes:
 
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> int:
-    """Where all chance of a campaign comes from; it belongs into its report."""
-    return int(pytestconfig.getoption("--seed"))
+    """Where all chance of a campaign comes from; it belongs into its report, and is shown when a test fails."""
+    seed = int(pytestconfig.getoption("--seed"))
+    print(f"seed {seed}: repeat with --seed={seed}")
+    return seed
 
 
 @pytest.fixture

@@ -92,7 +92,6 @@ def test_anything_may_stand_on_a_lane(
     solo: Site, start_pool: StartPool, sizes: Sizes, seed: int, report: Report
 ) -> None:
     plan = sizes(short=SHORT, long=LONG)
-    print(f"seed {seed}")
     pools = {
         task: start_pool(solo, POOL, task=task, FAKE_TASK=task, HEADRACE_LOG_LEVEL="error", **FRANK_MALLOC)
         for task in TASKS
