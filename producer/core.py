@@ -146,7 +146,7 @@ class Core:
 
     def known_queues(self, pools: Mapping[bytes, bytes]) -> list[QueueKeys]:
         """The queues of the registered pools ("task:tag" to model) and this producer's own, each once, in order."""
-        names = {tuple(name.decode().partition(":")[::2]) for name in pools}
+        names = {tuple(name.decode(errors="replace").partition(":")[::2]) for name in pools}
         names |= {(queue.task, queue.tag) for queue in self.queues.values()}
         return [
             QueueKeys(task=task, tag=tag, namespace=self.settings.namespace)
@@ -189,7 +189,9 @@ class Core:
         text = f"{lead}: {state.describe(flight.lane)}"
         if stored := flight.unverified & flight.pending.keys():
             text += f"; {len(stored)} results do not verify: is HEADRACE_CACHE_KEY the pool's?"
-        served = [name.decode() for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())]
+        served = [
+            name.decode(errors="replace") for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())
+        ]
         if served and not state.card and not state.workers:
             return ModelNotServed(f"{text}; {model!r} is not served, pools have run for: {', '.join(served)}")
         if not any(worker.healthy for worker in state.workers):

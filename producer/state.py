@@ -1,5 +1,6 @@
 """The state of a queue as an operator sees it: which commands read it, and what their replies mean. No I/O."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from producer.errors import MalformedMessage
 from producer.wire.codec import Message, decode_message
 from producer.wire.keys import GROUP, Lane, QueueKeys
 from producer.wire.messages import Heartbeat, ModelCard
+
+_NUMBER = re.compile(rb"-?[0-9]{1,30}")
 
 ALIVE_MS = 10_000
 """A worker whose last beat is older than this does not count as alive (it beats every 2 seconds)."""
@@ -105,7 +108,9 @@ def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
     now_ms = seconds * 1000 + microseconds // 1000
     counters = _numbers(stats)
     held = _numbers(load)
-    beats = ((name.decode(), _decode(Heartbeat, data)) for name, data in sorted((workers or {}).items()))
+    beats = (
+        (name.decode(errors="replace"), _decode(Heartbeat, data)) for name, data in sorted((workers or {}).items())
+    )
     return QueueState(
         task=queue.task,
         tag=queue.tag,
@@ -127,7 +132,9 @@ def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
 
 
 def _numbers(fields: dict[bytes, bytes] | None) -> dict[str, int]:
-    return {name.decode(): int(value) for name, value in (fields or {}).items()}
+    """Read counters; what is no number counts for nothing."""
+    numbers = (fields or {}).items()
+    return {name.decode(errors="replace"): int(value) for name, value in numbers if _NUMBER.fullmatch(value)}
 
 
 def _lane(

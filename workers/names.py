@@ -4,8 +4,10 @@ import itertools
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import redis
+from redis.exceptions import ResponseError
 
 from producer.connection import run_script
 from producer.errors import MalformedMessage
@@ -23,7 +25,7 @@ def take_names(client: redis.Redis, queue: QueueKeys, model: str, count: int, mi
     """
     seconds, _ = client.time()
     now_ms = seconds * 1000
-    beats: dict[bytes, bytes] = client.hgetall(queue.workers)  # type: ignore[assignment]
+    beats = _read_beats(client, queue)
     candidates = (f"{socket.gethostname()}/{number}" for number in itertools.count())
     free = (name for name in candidates if name not in mine and not _is_live(beats.get(name.encode()), now_ms))
     first_beat = encode_message(_first_beat(model, now_ms))
@@ -32,6 +34,18 @@ def take_names(client: redis.Redis, queue: QueueKeys, model: str, count: int, mi
         for name in itertools.islice(free, count)
         if run_script(client, scripts.claim(queue, name, beats.get(name.encode(), b""), first_beat))
     ]
+
+
+def _read_beats(client: redis.Redis, queue: QueueKeys) -> dict[bytes, bytes]:
+    """Read all heartbeats; where no hash is, there is nothing worth keeping."""
+    try:
+        beats: Any = client.hgetall(queue.workers)
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        client.delete(queue.workers)
+        return {}
+    return dict(beats)
 
 
 def _first_beat(model: str, now_ms: int) -> Heartbeat:

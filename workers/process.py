@@ -9,14 +9,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from producer.connection import connect
-from producer.errors import ConfigurationError, HeadraceError
+from producer.errors import ConfigurationError, HeadraceError, MalformedMessage
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import ModelCard
@@ -185,7 +186,7 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
     while not stopping.is_set():
         try:
             streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
-            published = decode_message(ModelCard, streams.client.get(key) or encode_message(card))  # type: ignore[arg-type]
+            published = _read_card(streams) or card
         except AuthenticationError as error:
             raise ConfigurationError(
                 f"Redis refuses the user or the password: {error}", code="redis_refused"
@@ -203,6 +204,19 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
             )
         _tidy(streams)
         return
+
+
+def _read_card(streams: Streams) -> ModelCard | None:
+    try:
+        data: Any = streams.client.get(streams.queue.card)
+        return decode_message(ModelCard, data) if data else None
+    except (MalformedMessage, ResponseError) as error:
+        if isinstance(error, ResponseError) and not str(error).startswith("WRONGTYPE"):
+            raise
+        raise ConfigurationError(
+            f"the model card {streams.queue.card} cannot be read ({error}): a pool of another release may run, or "
+            "somebody else wrote there; delete the key if it is not another pool's"
+        ) from error
 
 
 def _tidy(streams: Streams) -> None:

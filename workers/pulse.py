@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from producer.errors import MalformedMessage
 from producer.wire.codec import decode_message, encode_message
@@ -150,7 +150,7 @@ class Pulse:
             beat_at_ms=now_ms,
             progressed_at_ms=now_ms - int((time.monotonic() - self._progress.ticked_at_s) * 1000),
         )
-        self._client.hset(self._queue.workers, self._name, encode_message(beat))
+        put_heartbeat(self._client, self._queue, self._name, encode_message(beat))
         self._client.expire(self._queue.workers, _WORKERS_TTL_S)
 
     def _measure_rate(self) -> float:
@@ -171,6 +171,17 @@ class Pulse:
                 pipeline.hincrby(self._queue.stats, name, count)
             pipeline.execute()
         self._progress.mark_sent(counts)
+
+
+def put_heartbeat(client: redis.Redis, queue: QueueKeys, name: str, beat: bytes) -> None:
+    """Write a heartbeat; where no hash is, there is nothing worth keeping."""
+    try:
+        client.hset(queue.workers, name, beat)
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        client.delete(queue.workers)
+        client.hset(queue.workers, name, beat)
 
 
 def forget_old_workers(streams: Streams) -> None:

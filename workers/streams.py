@@ -1,5 +1,6 @@
 """The worker's side of the streams: read, take over, renew, write replies, acknowledge. One connection, no policy."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,16 @@ from producer.wire.messages import EntrySize
 from producer.wire.scripts import ScriptCall
 from producer.wire.signing import Seal
 
+logger = logging.getLogger("headrace.worker")
+
 DEAD_LETTERS = 10_000
 """Dead letters kept, about; older ones are trimmed."""
 
 DEAD_LETTERS_BYTES = 128 * 1024 * 1024
 """Memory that dead letters take, about; beyond, the older half is trimmed. They are never evicted."""
+
+_SPOILT = ("WRONGTYPE", "The ID specified in XADD")
+"""Errors of a key that somebody has filled with something else; no other try would help."""
 
 _HANDED_BACK_MS = 24 * 3600 * 1000
 _CLOCK_S = 30.0
@@ -187,7 +193,13 @@ class Streams:
             deliveries=deliveries,
             fields=entry.fields,
         )
-        self.client.xadd(self.queue.dead, letter, maxlen=DEAD_LETTERS, approximate=True)
+        try:
+            self.client.xadd(self.queue.dead, letter, maxlen=DEAD_LETTERS, approximate=True)
+        except ResponseError as error:
+            if not str(error).startswith(_SPOILT):
+                raise
+            logger.error("a dead letter cannot be written, the key %s is spoilt: %s", self.queue.dead, error)
+            return
         if (self.client.memory_usage(self.queue.dead) or 0) > DEAD_LETTERS_BYTES:
             half: Any = self.client.xlen(self.queue.dead)
             self.client.xtrim(self.queue.dead, maxlen=half // 2, approximate=False)

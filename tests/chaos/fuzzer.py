@@ -48,7 +48,21 @@ _LENGTHS = (
     b"\xd9\xff",
 )
 _EXTENSIONS = (b"\xc9\xff\xff\xff\xff\x01", b"\xd6\xff\0\0\0\0", b"\xd4\x05x", b"\xc7\x03\x07abc", b"\xc1")
-_NAMES = (b"", b"00", b" 0", b"-1", b"\xff", b"JOB", b"job ", b"1e3", b"999999999999", b"v", b"\0", "\u0660".encode())
+_NAMES = (
+    b"",
+    b"00",
+    b" 0",
+    b"-1",
+    b"\xff",
+    b"JOB",
+    b"job ",
+    b"1e3",
+    b"999999999999",
+    b"v",
+    b"dead:entry",
+    b"\0",
+    "\u0660".encode(),
+)
 _TEXTS = (
     b"",
     b"   ",

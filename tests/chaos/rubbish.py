@@ -17,11 +17,6 @@ GIVES_UP = 4
 """A worker that says more often that Redis does not serve has met something that it cannot pass."""
 
 
-def known_bug(reason: str) -> pytest.MarkDecorator:
-    """Marks a test that fails for this reason, and must be unmarked when it no longer does."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 WRONG_TYPES: dict[str, Callable[[Site, str], object]] = {
     "string": lambda site, key: site.client.set(key, "rubbish"),
     "list": lambda site, key: site.client.rpush(key, "rubbish"),

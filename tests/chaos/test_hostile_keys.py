@@ -1,7 +1,4 @@
-"""A hostile peer writes rubbish under the keys that a row passes, and on hint channels: it is answered all the same.
-
-Tests marked `known_bug` fail for the reason they give; each shows how little it takes.
-"""
+"""A hostile peer writes rubbish under the keys that a row passes, and on hint channels: it is answered all the same."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +13,13 @@ from producer.wire.codec import encode_header
 from producer.wire.keys import Kind, Lane
 from producer.wire.messages import JobHeader
 from tests.chaos.campaign import chance
-from tests.chaos.rubbish import DEADLINE_S, WRONG_TYPES, Check, known_bug, spoil
+from tests.chaos.rubbish import DEADLINE_S, WRONG_TYPES, Check, spoil
 from tests.integration.harness.engine import Engine
 from tests.integration.harness.fake_model import vector_of
 from tests.integration.harness.site import Site, passage
 
 CHANNEL = b"nobody:hint:0"
 
-STOPS = "a script that fails is taken for a Redis that is away: the worker begins anew, for ever, at the same entry"
-REFUSES = "the script that enqueues fails, and the caller gets redis_refused until the key expires"
 
 GARBAGE = {
     "empty": b"",
@@ -93,7 +88,7 @@ HELD = [pytest.param(held, id=name) for name, held in WAIT_HASHES.items()]
     "held",
     [
         *HELD,
-        pytest.param({b"entry": b"interactive:rubbish"}, id="an entry that is no id", marks=known_bug(REFUSES)),
+        pytest.param({b"entry": b"interactive:rubbish"}, id="an entry that is no id"),
         pytest.param({CHANNEL: b"soon"}, id="a deadline that is no number"),
     ],
 )
@@ -112,7 +107,7 @@ def test_rubbish_in_a_wait_hash_does_not_keep_a_row_from_its_caller(
     [
         *HELD,
         pytest.param({b"entry": b"interactive:rubbish"}, id="an entry that is no id"),
-        pytest.param({CHANNEL: b"soon"}, id="a deadline that is no number", marks=known_bug(STOPS)),
+        pytest.param({CHANNEL: b"soon"}, id="a deadline that is no number"),
     ],
 )
 def test_rubbish_in_the_wait_hash_of_an_old_job_does_not_stop_a_worker(
@@ -126,7 +121,6 @@ def test_rubbish_in_the_wait_hash_of_an_old_job_does_not_stop_a_worker(
         check.empty()
 
 
-@known_bug(STOPS)
 @pytest.mark.parametrize("kind", ["string", "stream"])
 def test_another_type_under_a_wait_key_does_not_stop_a_worker(solo: Site, check: Check, kind: str) -> None:
     spoil(solo, solo.queue().wait(passage("text").digest), kind)
@@ -137,7 +131,6 @@ def test_another_type_under_a_wait_key_does_not_stop_a_worker(solo: Site, check:
         check.empty()
 
 
-@known_bug(REFUSES)
 @pytest.mark.usefixtures("engine")
 def test_another_type_under_a_wait_key_does_not_keep_a_row_from_its_caller(
     solo: Site, producer: Producer, check: Check
@@ -147,7 +140,6 @@ def test_another_type_under_a_wait_key_does_not_keep_a_row_from_its_caller(
     check.answered(producer, "text")
 
 
-@known_bug(STOPS)
 @pytest.mark.parametrize("kind", ["string", "hash"])
 @pytest.mark.usefixtures("engine")
 def test_another_type_under_the_dead_letters_does_not_stop_a_worker(solo: Site, check: Check, kind: str) -> None:
@@ -158,7 +150,6 @@ def test_another_type_under_the_dead_letters_does_not_stop_a_worker(solo: Site, 
     check.empty()
 
 
-@known_bug("the entry's own fields are written over the letter's")
 def test_a_letter_tells_the_truth_of_an_entry_that_claims_to_be_one(solo: Site) -> None:
     claims: Any = {b"dead:entry": b"7-7", b"dead:lane": b"nowhere", b"dead:code": b"fine", b"dead:reason": b"none"}
     entry_id = solo.client.xadd(solo.queue().lane(Lane.INTERACTIVE), claims)

@@ -1,7 +1,4 @@
-"""A hostile peer writes rubbish under the keys that tell of a queue: workers go on, callers see no foreign error.
-
-Tests marked `known_bug` fail for the reason they give; each shows how little it takes.
-"""
+"""A hostile peer writes rubbish under the keys that tell of a queue: workers go on, callers see no foreign error."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,14 +9,13 @@ import pytest
 
 from producer import ConfigurationError, HeadraceError, Producer
 from producer.wire.keys import pools_key
-from tests.chaos.rubbish import DEADLINE_S, Check, known_bug, spoil
+from tests.chaos.rubbish import DEADLINE_S, Check, spoil
 from tests.integration.harness.engine import Engine
 from tests.integration.harness.fake_model import FakeModel, describe
 from tests.integration.harness.site import Site
 from workers.process import claim_card, connect_worker
+from workers.settings import WorkerSettings
 from workers.streams import Streams
-
-LEAKS = "UnicodeDecodeError or ValueError out of queue_state, and out of embed when its time is over"
 
 
 def status_keys(site: Site) -> dict[str, str]:
@@ -47,7 +43,7 @@ def test_rubbish_under_a_status_key_does_not_stop_a_running_worker(
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("workers", marks=known_bug("HGETALL fails, taken for a Redis that is away")), "stats", "pools"],
+    [pytest.param("workers"), "stats", "pools"],
 )
 def test_rubbish_under_a_status_key_does_not_keep_a_worker_from_starting(solo: Site, check: Check, name: str) -> None:
     spoil(solo, status_keys(solo)[name], "list")
@@ -56,12 +52,11 @@ def test_rubbish_under_a_status_key_does_not_keep_a_worker_from_starting(solo: S
         check.serving("after it")
 
 
-@known_bug("a list is taken for a Redis that is away, for ever; bytes end the process with code 1, five times in a row")
 @each_status_type
 def test_a_model_card_that_cannot_be_read_is_an_error_of_configuration(solo: Site, kind: str) -> None:
     spoil(solo, solo.queue().card, kind)
     stopping = threading.Event()
-    with connect_worker(solo.url) as client, ThreadPoolExecutor(1) as threads:
+    with connect_worker(WorkerSettings(redis_url=solo.url)) as client, ThreadPoolExecutor(1) as threads:
         card = describe("embed", FakeModel(), solo.model).card
         streams = Streams(client, solo.queue(), "engine/0")
         claimed: Future[None] = threads.submit(claim_card, streams, card, 60, stopping)  # type: ignore[arg-type]
@@ -87,12 +82,12 @@ def test_another_type_under_a_status_key_costs_callers_no_other_error(solo: Site
         ("stats", b"rows", b"9" * 30),
         ("pools", b"", b""),
         ("pools", b"embed", b"embed"),
-        pytest.param("workers", b"\xff", b"", marks=known_bug(LEAKS)),
-        pytest.param("stats", b"\xff", b"1", marks=known_bug(LEAKS)),
-        pytest.param("stats", b"rows", b"12.5", marks=known_bug(LEAKS)),
-        pytest.param("stats", b"rows", b"", marks=known_bug(LEAKS)),
-        pytest.param("pools", b"\xff", b"model", marks=known_bug(LEAKS)),
-        pytest.param("pools", b"embed:tag", b"\xff", marks=known_bug(LEAKS)),
+        pytest.param("workers", b"\xff", b""),
+        pytest.param("stats", b"\xff", b"1"),
+        pytest.param("stats", b"rows", b"12.5"),
+        pytest.param("stats", b"rows", b""),
+        pytest.param("pools", b"\xff", b"model"),
+        pytest.param("pools", b"embed:tag", b"\xff"),
     ],
 )
 def test_rubbish_in_a_status_hash_costs_callers_no_other_error(solo: Site, name: str, field: Any, value: bytes) -> None:

@@ -14,7 +14,7 @@ COMMANDS = (
     script("enqueue").sha.encode(),
     script("complete").sha.encode(),
     b"XREADGROUP",
-    b"XAUTOCLAIM",
+    b"XCLAIM",
     rb"\r\nSET\r\n",
     b"MGET",
     b"PUBLISH|SUBSCRIBE",

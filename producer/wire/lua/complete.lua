@@ -3,9 +3,9 @@
 -- KEYS[1] stream of the lane   KEYS[2] load   KEYS[3..] wait key of each row
 -- ARGV[1] consumer group   ARGV[2] lane   ARGV[3..#KEYS] digest of each row   then id, rows and bytes of each entry done
 -- Returns the number of entries deleted.
-local hints = {}
+local hints = {}  -- a wait key that is no hash has no waiters: its error has no fields
 for row = 3, #KEYS do
-  local waiters = redis.call('HGETALL', KEYS[row])
+  local waiters = redis.pcall('HGETALL', KEYS[row])
   for field = 1, #waiters, 2 do
     local channel = waiters[field]
     if channel ~= 'entry' then hints[channel] = (hints[channel] or '') .. ARGV[row] end
@@ -18,8 +18,9 @@ local deleted = 0
 for entry = #KEYS + 1, #ARGV, 3 do
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[entry])
   if redis.call('XDEL', KEYS[1], ARGV[entry]) == 1 then
-    redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':rows', -ARGV[entry + 1])
-    redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':bytes', -ARGV[entry + 2])
+    redis.pcall('HINCRBY', KEYS[2], ARGV[2] .. ':rows', -ARGV[entry + 1])
+    local load = redis.pcall('HINCRBY', KEYS[2], ARGV[2] .. ':bytes', -ARGV[entry + 2])
+    if type(load) == 'table' then redis.call('DEL', KEYS[2]) end
     deleted = deleted + 1
   end
 end

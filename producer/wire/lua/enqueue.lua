@@ -9,12 +9,13 @@ local time = redis.call('TIME')
 local deadline_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
 
 -- A row is in flight while its entry is on a stream. An interactive caller does not wait behind the bulk lane.
+-- Whatever rubbish a wait key or the load may hold must not keep a row from its lane: hence pcall, and `or 0`.
 local there = {}
 local function in_flight(wait)
-  local entry = redis.call('HGET', wait, 'entry') or ''
-  local other, id = string.match(entry, '^(%a+):(.+)$')
+  local entry = redis.pcall('HGET', wait, 'entry')
+  local other, id = string.match(type(entry) == 'string' and entry or '', '^(%a+):(.+)$')
   if not other or (other == 'bulk' and lane ~= 'bulk') then return false end
-  if there[entry] == nil then there[entry] = #redis.call('XRANGE', other == lane and KEYS[1] or KEYS[2], id, id) > 0 end
+  if there[entry] == nil then there[entry] = #redis.pcall('XRANGE', other == lane and KEYS[1] or KEYS[2], id, id) > 0 end
   return there[entry]
 end
 
@@ -23,8 +24,8 @@ for row = 4, #KEYS do
   if not in_flight(KEYS[row]) then fresh[#fresh + 1] = row end
 end
 if redis.call('XLEN', KEYS[1]) > 0 then
-  local held = redis.call('HMGET', KEYS[3], lane .. ':rows', lane .. ':bytes')
-  rows, bytes = math.max(0, tonumber(held[1] or 0)), math.max(0, tonumber(held[2] or 0))
+  local held = redis.pcall('HMGET', KEYS[3], lane .. ':rows', lane .. ':bytes')
+  rows, bytes = math.max(0, tonumber(held[1]) or 0), math.max(0, tonumber(held[2]) or 0)
 end
 local before = rows
 for n, row in ipairs(fresh) do
@@ -41,14 +42,14 @@ for first = 1, taken, rows_per_job do
   local last, entry = math.min(first + rows_per_job - 1, taken), {}
   for n = first, last do entry[#entry + 1], entry[#entry + 2] = n - first, ARGV[fresh[n] + 4] end
   local id = redis.call('XADD', KEYS[1], '*', 'job', ARGV[7], unpack(entry))
-  for n = first, last do redis.call('HSET', KEYS[fresh[n]], 'entry', lane .. ':' .. id) end
+  for n = first, last do redis.pcall('HSET', KEYS[fresh[n]], 'entry', lane .. ':' .. id) end
 end
-if taken > 0 then redis.call('HSET', KEYS[3], lane .. ':rows', rows, lane .. ':bytes', bytes) end
+if taken > 0 then redis.pcall('HSET', KEYS[3], lane .. ':rows', rows, lane .. ':bytes', bytes) end
 
 local lease_ms = tonumber(ARGV[3]) + 1000
 for row = 4, handled + 3 do
-  if tonumber(redis.call('HGET', KEYS[row], ARGV[2]) or 0) < deadline_ms then
-    redis.call('HSET', KEYS[row], ARGV[2], string.format('%d', deadline_ms))
+  if (tonumber(redis.pcall('HGET', KEYS[row], ARGV[2])) or 0) < deadline_ms then
+    redis.pcall('HSET', KEYS[row], ARGV[2], string.format('%d', deadline_ms))
   end
   if redis.call('PTTL', KEYS[row]) < lease_ms then redis.call('PEXPIRE', KEYS[row], lease_ms) end
 end

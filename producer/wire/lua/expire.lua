@@ -5,17 +5,18 @@
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 for row = 3, #KEYS do
-  local waiters = redis.call('HGETALL', KEYS[row])
+  local waiters = redis.pcall('HGETALL', KEYS[row])
   for field = 1, #waiters, 2 do
-    if waiters[field] ~= 'entry' and tonumber(waiters[field + 1]) > now_ms then return 0 end
+    if waiters[field] ~= 'entry' and (tonumber(waiters[field + 1]) or 0) > now_ms then return 0 end
   end
 end
 for row = 3, #KEYS do
-  if redis.call('HGET', KEYS[row], 'entry') == ARGV[2] .. ':' .. ARGV[3] then redis.call('DEL', KEYS[row]) end
+  local entry = redis.pcall('HGET', KEYS[row], 'entry')
+  if type(entry) == 'table' or entry == ARGV[2] .. ':' .. ARGV[3] then redis.call('DEL', KEYS[row]) end
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 if redis.call('XDEL', KEYS[1], ARGV[3]) == 1 then
-  redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':rows', -ARGV[4])
-  redis.call('HINCRBY', KEYS[2], ARGV[2] .. ':bytes', -ARGV[5])
+  redis.pcall('HINCRBY', KEYS[2], ARGV[2] .. ':rows', -ARGV[4])
+  redis.pcall('HINCRBY', KEYS[2], ARGV[2] .. ':bytes', -ARGV[5])
 end
 return 1
