@@ -9,7 +9,14 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from producer.address import read_address, url_errors
@@ -138,6 +145,8 @@ def redis_errors() -> Iterator[None]:
         raise RedisUnavailable(str(error)) from error
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailable(f"Redis refuses the user or the password: {error}", code="redis_refused") from error
+    except OutOfMemoryError as error:
+        raise RedisUnavailable(f"Redis is full: {error}", code="redis_refused") from error
     except ResponseError as error:
         raise RedisUnavailable(f"Redis answers with an error: {error}", code="redis_refused") from error
     except (RedisError, OSError) as error:

@@ -44,12 +44,13 @@ class Flight:
         self._healed_at = clock()
         self._unsent: dict[bytes, Row] = {}
         self._unsent_at = clock()
+        self._reached = False
 
     def start(self, rows: Sequence[Row], deadline: float) -> Flow[None]:
         """Look the rows up, and put those that are missing on the lane, to be computed until `deadline`.
 
         Raises:
-            RedisUnavailable: Redis does not answer in time, or refuses the jobs.
+            RedisUnavailable: Redis does not answer in time, or refuses the jobs; on the bulk lane, from the first.
             QueueFull: the interactive lane does not take them.
         """
         unique = {row.digest: row for row in rows}
@@ -69,7 +70,10 @@ class Flight:
         yield Count(self.queue, hits=len(new) - len(missing), misses=len(missing))
         if missing:
             self._arrived()
-            yield from self._enqueue(missing, deadline)
+            if self.lane is Lane.BULK and self._reached:  # a long run does not end for a moment's trouble
+                yield from self._enqueue_again(missing, deadline)
+            else:
+                yield from self._enqueue(missing, deadline)
 
     def advance(self, deadline: float) -> Flow[None]:
         """Wait for hints (until `deadline` at most), take what is there, and heal what was lost on the way."""
@@ -166,6 +170,7 @@ class Flight:
                 return scripts.enqueue(self.queue, self.lane, header, chunk, channel=channel, limit=self.limit)
 
             _, _, held, handled = yield Enqueue(tuple(row.digest for row in chunk), call, left_s)
+            self._reached = True
             for row in chunk[:handled]:
                 self._unsent.pop(row.digest, None)
             if handled < len(chunk):

@@ -161,6 +161,7 @@ class FakeServer:
         self.lose_hints = False
         self.lose_next_rows = 0
         self.full_calls = 0
+        self.refused_calls = 0
         self.unreadable_lookups = 0
         self.stray_hints: set[bytes] = set()
         self.state: QueueState | RedisUnavailable | None = None
@@ -249,6 +250,9 @@ class FakeServer:
         lane, channel, budget_ms, _, _, _, header, *texts = effect.call(CHANNEL).arguments
         assert channel == CHANNEL
         self.lanes.add(str(lane))
+        if self.refused_calls:
+            self.refused_calls -= 1
+            raise RedisUnavailable("Redis cannot be reached")
         if self.full_calls:
             self.full_calls -= 1
             return 0, 0, 7, 0

@@ -196,3 +196,25 @@ def test_healing_that_fails_is_a_warning_and_is_tried_again(
 
     assert set(one.pending) == {passage("a").digest}
     assert "still waiting for 1 rows" in caplog.text
+
+
+def test_a_bulk_run_goes_on_when_redis_was_away_for_a_moment(clock: ManualClock, server: FakeServer) -> None:
+    one = flight(clock, Lane.BULK)
+    server.run(one.start(rows("a"), clock() + 60))
+
+    server.refused_calls = 2
+    server.run(one.start(rows("b"), clock() + 60))
+    finish(server, one)
+
+    assert server.sent[:2] == ["a", "b"]
+    assert one.replies.keys() == {row.digest for row in rows("a", "b")}
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_redis_that_refuses_from_the_first_is_told_at_once(
+    clock: ManualClock, server: FakeServer, lane: Lane
+) -> None:
+    server.refused_calls = 1
+
+    with pytest.raises(RedisUnavailable):
+        server.run(flight(clock, lane).start(rows("a"), clock() + 60))
