@@ -1,5 +1,6 @@
 """Opens Redis clients with our timeouts, and maps redis-py's errors to ours, here and nowhere else."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,13 @@ _KEEPALIVE = {
     if hasattr(socket, name)
 }
 """Notice within half a minute that the other side is gone without a word: a subscriber never sends."""
+
+_CLOSED = re.compile("reset by peer|closed by server|EOF occurred|broken pipe|certificate.required", re.IGNORECASE)
+_TLS_HINT = (
+    " (it closes connections: if its port speaks TLS, write rediss://, with ssl_certfile and ssl_keyfile if it asks "
+    "for a client certificate)"
+)
+"""Servers say in many ways, or not at all, that they wanted TLS or a certificate."""
 
 
 class Clients:
@@ -150,7 +158,8 @@ def redis_errors() -> Iterator[None]:
     except ResponseError as error:
         raise RedisUnavailable(f"Redis answers with an error: {error}", code="redis_refused") from error
     except (RedisError, OSError) as error:
-        raise RedisUnavailable(f"Redis cannot be reached: {error}") from error
+        text = str(error) or "no answer in time"
+        raise RedisUnavailable(f"Redis cannot be reached: {text}{_TLS_HINT if _CLOSED.search(text) else ''}") from error
 
 
 @contextmanager
