@@ -188,9 +188,7 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
             streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
             published = _read_card(streams) or card
         except AuthenticationError as error:
-            raise ConfigurationError(
-                f"Redis refuses the user or the password: {error}", code="redis_refused"
-            ) from error
+            raise refused(error) from error
         except (RedisError, OSError) as error:
             logger.warning("Redis does not serve yet: %s", error)
             stopping.wait(1.0)

@@ -14,6 +14,7 @@ import numpy as np
 import redis
 from redis.exceptions import RedisError
 
+from producer.connection import connect
 from producer.results import Vector
 from producer.wire.messages import ModelCard
 from producer.wire.models import TaskName, resolve
@@ -160,7 +161,7 @@ class Record:
 
 def load_in_pool(settings: WorkerSettings) -> LoadedModel:
     """The `load` of a fake pool: records its work, takes FAKE_ROW_MS for a row, and stands at texts to hold."""
-    record = Record(redis.Redis.from_url(settings.redis_url), settings.namespace)
+    record = Record(connect(settings), settings.namespace)
     row_s = float(os.environ.get("FAKE_ROW_MS", "0")) / 1000
     count_signals = _count_sigterms()
 

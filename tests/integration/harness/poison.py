@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import redis
 
+from producer.connection import connect
 from producer.results import Vector
 from producer.settings import load
 from tests.integration.harness.fake_model import FakeModel, Record, describe
@@ -76,7 +76,7 @@ def load_in_pool(settings: WorkerSettings) -> LoadedModel:
     with open("/proc/self/statm") as statm:  # noqa: PTH123 - one number
         used_bytes = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used_bytes + _SPARE_BYTES, hard))
-    record = Record(redis.Redis.from_url(settings.redis_url), settings.namespace)
+    record = Record(connect(settings), settings.namespace)
     return describe("embed", PoisonModel(record), settings.embed_model)
 
 
