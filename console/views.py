@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -27,10 +28,11 @@ def _queue_view(state: QueueState) -> list[RenderableType]:
     head = Text(f"\n{state.task}:{state.tag}", style="bold")
     head.append(f"  {model}\ncache hits {hits}, misses {misses} · ", style="not bold")
     head.append(f"dead letters kept {state.dead}, expired {expired}, texts truncated {truncated}", style="not bold")
-    lanes = _table("lane", "waiting", "in flight", "oldest", "dead")
+    lanes = _table("lane", "waiting", "in flight", "rows", "text", "oldest", "dead")
     for lane, load in state.lanes.items():
         age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
-        lanes.add_row(lane.value, str(load.waiting), str(load.in_flight), age, str(load.dead))
+        jobs = (str(load.waiting), str(load.in_flight), str(load.rows), decimal(load.size_bytes))
+        lanes.add_row(lane.value, *jobs, age, str(load.dead))
     workers = _table("worker", "state", "in flight", "rows", "rows/s", "progress")
     for worker in state.workers:
         beat = worker.heartbeat
@@ -64,6 +66,8 @@ def status_json(states: Sequence[QueueState]) -> dict[str, Any]:
                     lane.value: {
                         "waiting": load.waiting,
                         "in_flight": load.in_flight,
+                        "rows": load.rows,
+                        "bytes": load.size_bytes,
                         "oldest_age_ms": load.oldest_age_ms,
                         "dead": load.dead,
                     }
