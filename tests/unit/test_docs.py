@@ -73,3 +73,22 @@ def test_the_readme_lists_every_command(path: str) -> None:
     family = path.replace("worker embed", "worker embed\\|rerank").replace("worker rerank", "worker embed\\|rerank")
 
     assert f"`{family}" in README
+
+
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PITFALLS = RELIABILITY.partition("## Known pitfalls of streams")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("reference", sorted(set(re.findall(r"`(tests/[^`]+)`", RELIABILITY))))
+def test_what_reliability_is_held_by_exists(reference: str) -> None:
+    path, _, name = reference.partition("::")
+
+    source = (ROOT / path).read_text(encoding="utf-8")
+    assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE) if name else "def test_" in source
+
+
+def test_every_pitfall_is_held_by_a_test_or_does_not_apply() -> None:
+    rows = [row for row in PITFALLS.splitlines() if row.startswith("| ")][1:]
+
+    assert len(rows) == 18
+    assert all("`tests/" in row for row in rows)
