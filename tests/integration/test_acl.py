@@ -1,0 +1,246 @@
+"""The users of docker/users.acl at their work: everything runs, nothing is refused, and nothing is granted in vain."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from producer import ResultTimeout, RowFailed
+from producer.hints import Switchboard
+from producer.wire.keys import Lane
+from tests.conftest import StartPool
+from tests.integration.harness import commands
+from tests.integration.harness.engine import Engine
+from tests.integration.harness.fake_model import HOLD, FakeModel, Record, vector_of, vectors_of
+from tests.integration.harness.guarded import ADMIN, USERS, Guarded, guarded_redis
+from tests.integration.harness.processes import PoolProgram
+from tests.integration.harness.site import passage
+from tests.integration.harness.waiting import wait_until
+
+TEXTS = [f"text number {number}" for number in range(20)]
+HELD = f"{HOLD}first"
+LATE_S = 0.2
+
+Heard = list[bytes]
+
+UNSENT = {
+    "producer": {"ping", "hmget"},
+    "worker": {
+        "ping",
+        "hmget",
+        "info",
+        "memory|usage",
+        "script|exists",
+        "xgroup|delconsumer",
+        "xinfo|consumers",
+        "xtrim",
+    },
+    "operator": {"hmget", "xdel", "xrevrange", "xtrim"},
+}
+"""Granted, and not sent here: for a health check in the URL, lane loads, dead letters, idle consumers, start-up."""
+
+
+@pytest.fixture
+def guarded(request: pytest.FixtureRequest, acl_server: Path, tmp_path: Path) -> Iterator[Guarded]:
+    """A server with the users and the scripts; at the end, nobody was refused anything. A parameter is a namespace."""
+    with guarded_redis(acl_server, tmp_path / "redis", namespace=getattr(request, "param", "")) as guarded:
+        guarded.load_scripts()
+        yield guarded
+        assert guarded.refusals() == []
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """The hints that reach this process."""
+    hints: Heard = []
+    deliver = Switchboard.deliver
+
+    def note(self: Switchboard, hint: bytes) -> None:
+        hints.append(hint)
+        deliver(self, hint)
+
+    monkeypatch.setattr(Switchboard, "deliver", note)
+    return hints
+
+
+@pytest.fixture
+def start(guarded: Guarded, start_pool: StartPool) -> Callable[..., PoolProgram]:
+    """Starts pools as the worker."""
+
+    def start(**environ: str) -> PoolProgram:
+        module = "tests.integration.harness.guarded_pool"
+        return start_pool(guarded.site("worker"), module, RECORD_URL=guarded.url(ADMIN), **environ)
+
+    return start
+
+
+@pytest.fixture
+def record(guarded: Guarded) -> Record:
+    """The work of the pools."""
+    return Record(guarded.admin, guarded.namespace)
+
+
+@pytest.mark.parametrize("guarded", ["", "acme"], indirect=True, ids=["no-namespace", "namespace"])
+def test_the_sync_producer_does_all_its_work(guarded: Guarded, heard: Heard) -> None:
+    site, worker = guarded.site("producer"), guarded.site("worker")
+    with Engine(worker), Engine(worker, task="rerank"), site.producer() as producer:
+        assert np.array_equal(producer.embed("a question"), vector_of("a question"))
+        assert np.array_equal(producer.embed_many(TEXTS), vectors_of(TEXTS))
+        assert len(list(producer.iter_embed(f"bulk {text}" for text in TEXTS))) == len(TEXTS)
+        assert len(producer.rerank("a question", TEXTS).results) == len(TEXTS)
+        assert producer.cached([TEXTS[0], "another"]) == [True, False]
+        assert producer.queue_state("embed").card is not None
+        assert [state.task for state in producer.queue_states() if state.workers] == ["embed", "rerank"]
+        wait_until(lambda: passage(TEXTS[0]).digest in b"".join(heard), what="a hint, and not only a re-check")
+        site.await_empty()
+    assert guarded.site("producer").counters()["misses"] == 2 * len(TEXTS) + 1
+
+
+def test_the_async_producer_does_all_its_work(guarded: Guarded, heard: Heard) -> None:
+    async def ask() -> None:
+        async with guarded.site("producer").async_producer() as producer:
+            assert np.array_equal(await producer.embed_many(TEXTS), vectors_of(TEXTS))
+            assert [vector.size async for vector in producer.iter_embed(["bulk"])] == [FakeModel.dimension]
+            assert (await producer.rerank("a question", TEXTS, 1)).results
+            assert await producer.cached(TEXTS) == [True] * len(TEXTS)
+            assert await producer.queue_states()
+
+    worker = guarded.site("worker")
+    with Engine(worker), Engine(worker, task="rerank"):
+        asyncio.run(ask())
+    assert passage(TEXTS[0]).digest in b"".join(heard)
+
+
+def test_failed_rows_are_buried_and_late_jobs_dropped(guarded: Guarded) -> None:
+    def refuse(_batch: object) -> None:
+        raise ValueError("no row runs")
+
+    site = guarded.site("producer")
+    with site.producer() as producer:
+        with pytest.raises(ResultTimeout):
+            producer.embed_many(TEXTS, timeout_s=LATE_S)
+        wait_until(lambda: _age_ms(guarded) > LATE_S * 1000, what="the end of the time budget")
+        with Engine(guarded.site("worker"), FakeModel(refuse)):
+            site.await_empty()
+            assert producer.queue_state("embed").dead == 0
+            with pytest.raises(RowFailed):
+                producer.embed("bad")
+        assert producer.queue_state("embed").dead == 1
+    assert site.counters()["expired"] == len(TEXTS)
+
+
+def test_a_pool_is_taken_over_from(guarded: Guarded, start: Callable[..., PoolProgram], record: Record) -> None:
+    with guarded.site("producer").producer() as producer, ThreadPoolExecutor(1) as threads:
+        pool = start(HEADRACE_BATCH_TOKENS="1")
+        (worker,) = pool.await_healthy().values()
+        answer = threads.submit(producer.embed_many, [HELD, *TEXTS])
+        wait_until(lambda: record.holders(HELD) == [worker], what="the row in hand")
+        pool.kill_all()
+        with Engine(guarded.site("worker"), name="another/0", lease_s=0.5):
+            assert np.array_equal(answer.result(60), vectors_of([HELD, *TEXTS]))
+        guarded.site("producer").await_empty()
+
+
+def test_a_pool_restarts_its_processes_and_stops_in_order(
+    guarded: Guarded, start: Callable[..., PoolProgram], record: Record
+) -> None:
+    with guarded.site("producer").producer() as producer, ThreadPoolExecutor(1) as threads:
+        pool = start(HEADRACE_BATCH_TOKENS="1", HEADRACE_LEASE_S="1")
+        ((name, worker),) = pool.await_healthy().items()
+        os.kill(worker, signal.SIGKILL)
+        (again,) = wait_until(lambda: set(pool.await_healthy().values()) - {worker}, what="a process in its place")
+        assert pool.await_healthy() == {name: again}
+        answer = threads.submit(producer.embed_many, [HELD, *TEXTS])
+        wait_until(lambda: record.holders(HELD), what="the row in hand")
+        pool.terminate()
+        wait_until(lambda: record.signals() == 1, what="the worker's SIGTERM")
+        record.release()
+        assert pool.wait() == 0
+        assert not producer.queue_state("embed").workers, "its heartbeat is taken away"
+        with Engine(guarded.site("worker"), lease_s=10_000):  # so that only what was handed back can be taken over
+            assert np.array_equal(answer.result(60), vectors_of([HELD, *TEXTS]))
+
+
+def test_the_operator_looks_and_tries(guarded: Guarded, tmp_path: Path) -> None:
+    site = guarded.site("operator")
+    with Engine(guarded.site("worker")):
+        wait_until(lambda: commands.call(site, "health", "embed").exit_code == 0, what="a healthy worker")
+        assert '"running"' in commands.check_success(commands.call(site, "status", "--json"))
+        commands.check_success(commands.call(site, "enqueue", "embed", "a question"))
+        (tmp_path / "records.jsonl").write_text('{"id": 1, "text": "a record"}\n')
+        commands.check_success(
+            commands.call(site, "reembed", str(tmp_path / "records.jsonl"), str(tmp_path / "vectors.jsonl"))
+        )
+        commands.check_success(commands.call(guarded.site("worker"), "health", "embed"))
+
+
+def test_every_granted_command_is_sent(guarded: Guarded, start: Callable[..., PoolProgram], record: Record) -> None:
+    used = {"producer": _used_by_a_producer(guarded)}
+    guarded.site("operator").client.xadd(guarded.site("operator").queue().lane(Lane.BULK), {"no": "job"})
+    asyncio.run(_leave_rows_behind(guarded))
+    used["worker"] = _used_by_a_worker(guarded, start, record)
+    used["operator"] = _used_by_an_operator(guarded)
+
+    assert {user: guarded.granted(user) - used[user] - UNSENT[user] for user in USERS} == {
+        user: set() for user in USERS
+    }
+
+
+def _used_by_a_producer(guarded: Guarded) -> set[str]:
+    guarded.admin.config_resetstat()
+    with guarded.site("producer").producer() as producer:
+        for ask in (producer.embed, lambda text, timeout_s: list(producer.iter_embed([text], timeout_s=timeout_s))):
+            with pytest.raises(ResultTimeout):
+                ask("nobody is there", timeout_s=LATE_S)
+        producer.cached(TEXTS)
+        producer.queue_states()
+    return guarded.used()
+
+
+async def _leave_rows_behind(guarded: Guarded) -> None:
+    """Put rows on a lane that have time left, and nobody who asks for them."""
+    async with guarded.site("producer").async_producer() as producer:
+        asked = asyncio.create_task(producer.embed_many([HELD, *TEXTS]))
+        while guarded.site("producer").waiting() <= len(TEXTS):
+            await asyncio.sleep(0.01)
+        while not asked.done():  # before Python 3.12, a cancellation that meets the end of a wait is lost
+            asked.cancel()
+            await asyncio.sleep(0.01)
+
+
+def _used_by_a_worker(guarded: Guarded, start: Callable[..., PoolProgram], record: Record) -> set[str]:
+    guarded.admin.script_flush()
+    guarded.admin.config_resetstat()
+    pool = start(HEADRACE_BATCH_TOKENS="1")
+    wait_until(lambda: record.holders(HELD), what="the row in hand")
+    pool.await_healthy()  # asks as the worker, like the health check of a container
+    pool.terminate()
+    wait_until(lambda: record.signals() == 1, what="the worker's SIGTERM")
+    record.release()
+    assert pool.wait() == 0
+    return guarded.used()
+
+
+def _used_by_an_operator(guarded: Guarded) -> set[str]:
+    guarded.load_scripts()
+    guarded.admin.config_resetstat()
+    site = guarded.site("operator")
+    commands.check_success(commands.call(site, "status"))
+    with site.producer() as producer:
+        producer.cached(TEXTS)
+    commands.call(site, "enqueue", "embed", "nobody is there", "--timeout-s", str(LATE_S))
+    with guarded.client("operator") as client:
+        client.ping()
+    return guarded.used()
+
+
+def _age_ms(guarded: Guarded) -> float:
+    """How old the newest job is, by the server's clock."""
+    added_ms = int(guarded.site("producer").last_id(Lane.INTERACTIVE).split(b"-")[0])
+    seconds, microseconds = guarded.admin.time()
+    return int(seconds) * 1000 + int(microseconds) / 1000 - added_ms
