@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ DEFAULT_MODELS = {"embed": DEFAULT_EMBED_MODEL, "rerank": DEFAULT_RERANK_MODEL}
 REFERENCE_LIMITS = {"embed": (6, "6g"), "rerank": (4, "4g")}
 """CPUs and memory of the services that Headrace replaces."""
 SETTINGS_VARIABLES = {field.metadata["env"] for cls in (WorkerSettings, ProducerSettings) for field in fields(cls)}
+SETTINGS_VARIABLES |= {"HEADRACE_REDIS_USER", "HEADRACE_REDIS_PASSWORD_FILE"}
 OTHER_VARIABLES = {"PATH", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_SHARED_BLOBS", "ORT_DISABLE_TELEMETRY"}
 
 Instruction = tuple[str, str]
@@ -150,9 +152,11 @@ def test_the_hub_is_asked_while_the_image_is_built_and_never_again(task: TaskNam
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_compose_sets_only_variables_of_the_settings_table(task: TaskName) -> None:
+def test_compose_sets_only_variables_of_the_settings_table(task: TaskName, tmp_path: Path) -> None:
     assert SERVICES[task]["environment"].keys() <= SETTINGS_VARIABLES
     container = environment(task) | {key: str(value) for key, value in SERVICES[task]["environment"].items()}
+    (tmp_path / "redis-worker").write_text("password\n")
+    container = {key: value.replace("/run/secrets", str(tmp_path)) for key, value in container.items()}
     settings, checking = load(WorkerSettings, container), load(ProducerSettings, container)
     assert settings.processes * settings.threads == SERVICES[task]["cpus"]
     assert settings.redis_url == checking.redis_url == "redis://redis:6379/0"
@@ -201,8 +205,61 @@ def test_redis_keeps_jobs_and_evicts_only_what_has_a_lifetime() -> None:
     assert options["--appendfsync"] == "everysec"
     assert options["--maxmemory-policy"] == "volatile-lfu"
     assert (options["--maxmemory"], redis["mem_limit"]) == ("2gb", "4g")
-    assert redis["healthcheck"]["test"] == ["CMD", "redis-cli", "-e", "ping"]
     assert [volume.split(":")[0] for volume in redis["volumes"]] == list(COMPOSE["volumes"])
+
+
+def test_redis_lets_in_only_users_whose_passwords_are_secrets() -> None:
+    redis, secrets = SERVICES["redis"], COMPOSE["secrets"]
+    users = {
+        line.split()[1] for line in (ROOT / "docker" / "users.acl").read_text().splitlines() if line.startswith("user ")
+    } - {"default"}
+    assert secrets == {f"redis-{user}": {"file": f"secrets/redis-{user}"} for user in users}
+    assert set(redis["secrets"]) == secrets.keys()
+    assert "--protected-mode" not in redis["command"], "the server's own protection stays on"
+    assert "default reset off" in (ROOT / "docker" / "users.acl").read_text()
+    files = {config["target"]: COMPOSE["configs"][config["source"]]["file"] for config in redis["configs"]}
+    assert files == {"/etc/headrace/start-redis.sh": "start-redis.sh", "/etc/headrace/users.acl": "users.acl"}
+    assert redis["entrypoint"] == ["sh", "/etc/headrace/start-redis.sh"]
+    assert any(folder.startswith("/tmp:") for folder in redis["tmpfs"]), "where the script writes the hashes"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_pools_know_the_workers_password_and_no_other(task: TaskName) -> None:
+    assert SERVICES[task]["secrets"] == ["redis-worker"]
+    assert SERVICES[task]["environment"]["HEADRACE_REDIS_USER"] == "worker"
+    assert SERVICES[task]["environment"]["HEADRACE_REDIS_PASSWORD_FILE"] == "/run/secrets/redis-worker"
+
+
+def test_no_password_is_written_down() -> None:
+    text = (ROOT / "docker" / "compose.yml").read_text()
+    assert not re.search(r"://[^/\s]*@|requirepass|--pass\b|HEADRACE_REDIS_PASSWORD:", text)
+    assert re.findall(r"[0-9a-f]{32,}", text + (ROOT / "docker" / "users.acl").read_text()) == []
+    assert "docker/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_documented_line_makes_the_secrets_of_compose(tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    commands = re.findall(r"^(?:#   )?(mkdir -m 700 .*\n.*done)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    head = [line[1:].strip() for line in (ROOT / "docker" / "compose.yml").read_text().splitlines() if line[:1] == "#"]
+    assert "".join(commands[0].split()) in "".join("".join(head).split())
+    subprocess.run(["/bin/sh", "-c", commands[0]], check=True, cwd=tmp_path, umask=0o077)
+    folder = tmp_path / "docker" / "secrets"
+    made = {f"secrets/{path.name}": path.read_text() for path in folder.iterdir()}
+    assert made.keys() == {secret["file"] for secret in COMPOSE["secrets"].values()}
+    assert len(set(made.values())) == len(made)
+    assert all(re.fullmatch(r"[0-9a-f]{64}\n", password) for password in made.values())
+    # The containers' users read the files, which are mounted one by one; on the host the folder keeps others out.
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash"])
+def test_the_start_script_is_for_any_posix_shell(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    script = ROOT / "docker" / "start-redis.sh"
+    assert script.read_text().startswith("#!/bin/sh\n")
+    subprocess.run([shell, "-n", script], check=True)
 
 
 class Hub(BaseHTTPRequestHandler):
