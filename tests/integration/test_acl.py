@@ -150,13 +150,12 @@ def test_a_pool_restarts_its_processes_and_stops_in_order(
     guarded: Guarded, start: Callable[..., PoolProgram], record: Record
 ) -> None:
     with guarded.site("producer").producer() as producer, ThreadPoolExecutor(1) as threads:
-        pool = start(HEADRACE_BATCH_TOKENS="1", HEADRACE_LEASE_S="1")
-        ((name, worker),) = pool.await_healthy().items()
-        os.kill(worker, signal.SIGKILL)
-        (again,) = wait_until(lambda: set(pool.await_healthy().values()) - {worker}, what="a process in its place")
-        assert pool.await_healthy() == {name: again}
         answer = threads.submit(producer.embed_many, [HELD, *TEXTS])
-        wait_until(lambda: record.holders(HELD), what="the row in hand")
+        wait_until(lambda: guarded.site("producer").waiting() == len(TEXTS) + 1, what="a queue")
+        pool = start(HEADRACE_BATCH_TOKENS="1")
+        (worker,) = wait_until(lambda: record.holders(HELD), what="the row in hand, and others behind it")
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: len(record.holders(HELD)) == 2, what="a process in its place")
         pool.terminate()
         wait_until(lambda: record.signals() == 1, what="the worker's SIGTERM")
         record.release()
