@@ -171,10 +171,10 @@ def test_the_operator_looks_and_tries(guarded: Guarded, tmp_path: Path) -> None:
         wait_until(lambda: commands.call(site, "health", "embed").exit_code == 0, what="a healthy worker")
         assert '"running"' in commands.check_success(commands.call(site, "status", "--json"))
         commands.check_success(commands.call(site, "enqueue", "embed", "a question"))
-        (tmp_path / "records.jsonl").write_text('{"id": 1, "text": "a record"}\n')
-        commands.check_success(
-            commands.call(site, "reembed", str(tmp_path / "records.jsonl"), str(tmp_path / "vectors.jsonl"))
-        )
+        source, sink = tmp_path / "records.jsonl", tmp_path / "vectors.jsonl"
+        source.write_text('{"id": 1, "text": "a record"}\n')
+        for options in (["--dry-run"], []):
+            commands.check_success(commands.call(site, "reembed", str(source), str(sink), *options))
         commands.check_success(commands.call(guarded.site("worker"), "health", "embed"))
 
 
