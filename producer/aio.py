@@ -126,6 +126,8 @@ class AsyncProducer:
         if self._closed:
             raise InvalidRequest("the producer is closed: make a new one", code="closed")
         mailbox = TaskMailbox()
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
         try:
             while (effect := steps.effect) is not None:
                 if isinstance(effect, effects.Emit):
@@ -140,6 +142,9 @@ class AsyncProducer:
                         steps.throw(error)
                     else:
                         steps.send(answer)
+                # Before Python 3.12 `asyncio.wait_for`, which redis-py uses, may lose a cancellation.
+                if task and task.cancelling() > cancels:
+                    raise asyncio.CancelledError
         finally:
             self._listener.unwatch(mailbox)
 

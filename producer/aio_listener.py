@@ -31,7 +31,8 @@ class TaskMailbox:
     async def wait(self, timeout_s: float) -> set[bytes]:
         """Return the digests hinted since the last call, waiting for the first at most `timeout_s`."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
         self._arrived.clear()
         hinted, self._hinted = self._hinted, set()
         return hinted
@@ -54,7 +55,8 @@ class AsyncListener:
             self._task = asyncio.create_task(self._listen(), name="headrace-listener")
             # A job sent before the subscription stands would lose its hint. Without, re-checks still work.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), min(_STARTUP_S, left_s))
+                async with asyncio.timeout(min(_STARTUP_S, left_s)):
+                    await self._settled.wait()
 
     def unwatch(self, mailbox: TaskMailbox, digests: Iterable[bytes] | None = None) -> None:
         """End the delivery of hints for these rows, or of all, to a mailbox."""

@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from producer.wire import scripts
 from producer.wire.keys import GROUP, Kind, Lane, QueueKeys, digest, pools_key
+from producer.wire.messages import EntrySize
 from producer.wire.models import resolve
 from producer.wire.scripts import Argument
 from tests.integration.harness.guarded import USERS, Guarded, guarded_redis
@@ -23,14 +24,9 @@ RANKING = QueueKeys.of(resolve("rerank", "fake"))
 DIGEST = digest(Kind.PASSAGE, "a text")
 JOBS, BULK, DEAD = QUEUE.lane(Lane.INTERACTIVE), QUEUE.lane(Lane.BULK), QUEUE.dead
 REPLY, SCORE, WAIT = QUEUE.reply(DIGEST), RANKING.reply(DIGEST), QUEUE.wait(DIGEST)
-POOLS, LOAD, CARD, WORKERS, STATS = (
-    pools_key(),
-    f"{BULK.rpartition(':')[0]}:load",
-    QUEUE.card,
-    QUEUE.workers,
-    QUEUE.stats,
-)
+POOLS, LOAD, CARD, WORKERS, STATS = pools_key(), QUEUE.load, QUEUE.card, QUEUE.workers, QUEUE.stats
 ENTRY = "1-1"
+SIZE = EntrySize(id=ENTRY.encode(), rows=1, size_bytes=10)
 
 FROM_EVERYBODY: list[Command] = [
     ("ACL", "LIST"),
@@ -128,7 +124,7 @@ FROM_PRODUCERS_AND_OPERATORS: list[Command] = [
     ("HSET", WORKERS, "host/0", "forged"),
     ("HSET", POOLS, "embed:other", "forged"),
     ("HSET", STATS, "rows", 0),
-    ("HSET", LOAD, "bulk:rows", 0),
+    ("HINCRBY", LOAD, "bulk:rows", -5),
     ("DEL", LOAD),
     ("INFO",),
     ("SCRIPT", "LOAD", "return 1"),
@@ -257,10 +253,10 @@ def test_the_workers_scripts_end_nothing_for_others(guarded: Guarded, user: str)
     guarded.load_scripts()
     before = everything(guarded)
     calls = [
-        scripts.complete(QUEUE, Lane.INTERACTIVE, [DIGEST], [ENTRY.encode()]),
-        scripts.complete(QUEUE, Lane.INTERACTIVE, [], [ENTRY.encode()]),
-        scripts.expire(QUEUE, Lane.INTERACTIVE, [DIGEST], ENTRY.encode()),
-        scripts.expire(QUEUE, Lane.INTERACTIVE, [], ENTRY.encode()),
+        scripts.complete(QUEUE, Lane.INTERACTIVE, [DIGEST], [SIZE]),
+        scripts.complete(QUEUE, Lane.INTERACTIVE, [], [SIZE]),
+        scripts.expire(QUEUE, Lane.INTERACTIVE, [DIGEST], SIZE),
+        scripts.expire(QUEUE, Lane.INTERACTIVE, [], SIZE),
         scripts.claim(QUEUE, "host/0", b"", b"forged"),
     ]
     with guarded.client(user) as client:

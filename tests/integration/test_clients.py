@@ -210,3 +210,41 @@ def test_hundreds_of_calls_at_once_share_a_few_connections(solo: Site) -> None:
     assert all(np.array_equal(vector, vector_of(f"other {text}")) for vector, text in zip(vectors, texts, strict=True))
     after = int(solo.client.info("stats")["total_connections_received"])
     assert after - before < 150
+
+
+def test_a_cancelled_call_ends_whenever_it_is_cancelled(solo: Site) -> None:
+    """Before Python 3.12 a cancellation could be lost, and the call waited out its time."""
+
+    async def ask() -> None:
+        async with solo.async_producer(timeout_s=600.0) as producer:
+            await producer.cached(["connect"])
+            for number in range(100):
+                asked = asyncio.create_task(producer.embed(f"nobody is there for {number}"))
+                for _ in range(number % 25):
+                    await asyncio.sleep(0)
+                asked.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.wait_for(asyncio.shield(asked), 20)
+                assert asked.cancelled()
+
+    asyncio.run(ask())
+
+
+def test_a_call_may_be_made_while_its_task_is_being_cancelled(solo: Site) -> None:
+    async def clean_up() -> None:
+        async with solo.async_producer() as producer:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                assert np.array_equal(await producer.embed("last words"), vector_of("last words"))
+                raise
+
+    async def ask() -> None:
+        cleaning = asyncio.create_task(clean_up())
+        await asyncio.sleep(0.01)
+        cleaning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cleaning
+
+    with Engine(solo):
+        asyncio.run(ask())

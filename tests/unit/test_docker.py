@@ -34,7 +34,7 @@ DEFAULT_MODELS = {"embed": DEFAULT_EMBED_MODEL, "rerank": DEFAULT_RERANK_MODEL}
 REFERENCE_LIMITS = {"embed": (6, "6g"), "rerank": (4, "4g")}
 """CPUs and memory of the services that Headrace replaces."""
 SETTINGS_VARIABLES = {field.metadata["env"] for cls in (WorkerSettings, ProducerSettings) for field in fields(cls)}
-SETTINGS_VARIABLES |= {"HEADRACE_REDIS_USER", "HEADRACE_REDIS_PASSWORD_FILE"}
+SETTINGS_VARIABLES |= {f"{field.metadata['env']}_FILE" for field in fields(WorkerSettings) if field.metadata["secret"]}
 OTHER_VARIABLES = {"PATH", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_SHARED_BLOBS", "ORT_DISABLE_TELEMETRY"}
 
 Instruction = tuple[str, str]
