@@ -139,6 +139,11 @@ async def run_script_async(client: redis.asyncio.Redis, call: ScriptCall) -> Any
         return await client.execute_command(*call.command)
 
 
+def is_full(error: ResponseError) -> bool:
+    """Whether Redis has no memory left. Before Redis 7, what a script's command was refused for stands in its text."""
+    return isinstance(error, OutOfMemoryError) or "-OOM " in str(error)
+
+
 @contextmanager
 def redis_errors() -> Iterator[None]:
     """Map what redis-py raises inside to `RedisUnavailable`.
@@ -153,10 +158,9 @@ def redis_errors() -> Iterator[None]:
         raise RedisUnavailable(str(error)) from error
     except (AuthenticationError, NoPermissionError) as error:
         raise RedisUnavailable(f"Redis refuses the user or the password: {error}", code="redis_refused") from error
-    except OutOfMemoryError as error:
-        raise RedisUnavailable(f"Redis is full: {error}", code="redis_refused") from error
     except ResponseError as error:
-        raise RedisUnavailable(f"Redis answers with an error: {error}", code="redis_refused") from error
+        lead = "Redis is full" if is_full(error) else "Redis answers with an error"
+        raise RedisUnavailable(f"{lead}: {error}", code="redis_refused") from error
     except (RedisError, OSError) as error:
         text = str(error) or "no answer in time"
         raise RedisUnavailable(f"Redis cannot be reached: {text}{_TLS_HINT if _CLOSED.search(text) else ''}") from error

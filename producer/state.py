@@ -16,7 +16,7 @@ ALIVE_MS = 10_000
 """A worker whose last beat is older than this does not count as alive (it beats every 2 seconds)."""
 
 STALLED_MS = 120_000
-"""A worker whose engine has not come round for this long has stalled, however well it beats."""
+"""A worker whose engine has not come round for this long, or for its own limit of a batch, has stalled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,9 @@ class WorkerState:
 
     @property
     def healthy(self) -> bool:
-        """Alive, with its model loaded, and its engine coming round."""
-        return self.alive and self.heartbeat.model_loaded and self.progress_age_ms < STALLED_MS
+        """Alive, with its model loaded, and its engine coming round as often as its limit for a batch says."""
+        longest_ms = max(STALLED_MS, self.heartbeat.batch_limit_ms)
+        return self.alive and self.heartbeat.model_loaded and self.progress_age_ms < longest_ms
 
 
 @dataclass(frozen=True, kw_only=True)

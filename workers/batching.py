@@ -25,6 +25,8 @@ class QueuedRow:
     entry_id: bytes
     tokens: int
     deliveries: int = 1
+    expires_at_ms: float = float("inf")
+    """Redis server time after which nobody may wait for the entry any more."""
 
     @property
     def suspect(self) -> bool:
@@ -54,7 +56,7 @@ class LookAhead:
         self._rows[row.lane].setdefault((row.entry_id, row.row.digest), row)
 
     def clear(self) -> None:
-        """Forget everything, when the entries are handed back."""
+        """Forget everything: the entries are read again."""
         for rows in self._rows.values():
             rows.clear()
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from producer.errors import HeadraceError, InvalidText, MalformedMessage
 from producer.requests import clean_text
 from producer.wire.codec import decode_job, decode_reply
 from producer.wire.keys import Lane
-from producer.wire.messages import FailureReply, Job, Reply, Row
+from producer.wire.messages import EntrySize, FailureReply, Job, Reply, Row
 from workers.batching import QueuedRow
 from workers.ledger import Ledger
 from workers.outlet import Outlet
@@ -43,7 +44,11 @@ class Intake:
 
     def admit(self, entries: Sequence[Entry]) -> list[QueuedRow]:
         """Return the rows of these entries that the model must compute, in order; measured unless they are suspects."""
-        jobs = [(entry, job) for entry in entries if (job := self._accept(entry)) is not None]
+        jobs = [
+            (replace(entry, expires_at_ms=entry.created_at_ms + job.header.budget_ms), job)
+            for entry in entries
+            if (job := self._accept(entry)) is not None
+        ]
         for entry, job in jobs:
             digests = (row.digest for row in job.rows)
             self._ledger.open(entry.lane, entry.size, digests, attempts=entry.attempts)
@@ -54,8 +59,7 @@ class Intake:
     def measured(self, suspect: QueuedRow) -> QueuedRow:
         """Measure a suspect, which was taken in unmeasured: its workers may have died of that, too."""
         with self._progress.vitals.working():
-            measure = self._measures([suspect.row])[0]
-        return self._queue(suspect.row, suspect.lane, suspect.entry_id, measure, suspect.deliveries)
+            return self._note(suspect, self._measures([suspect.row])[0])
 
     def _divide(self, rows: Sequence[tuple[Entry, Row]]) -> tuple[list[tuple[Entry, Row]], list[tuple[Entry, Row]]]:
         """Tell the rows that somebody has answered meanwhile from those that are open.
@@ -76,20 +80,12 @@ class Intake:
         """Bury the rows of which workers died: of an entry with no attempt left, the first that is open, since suspects
         run alone and in order. Return the others."""
         condemned: dict[tuple[Lane, bytes], Row] = {}
-        outcomes = []
         for entry, row in rows:
-            if entry.attempts < MOST_ATTEMPTS or (entry.lane, entry.id) in condemned:
-                continue
-            condemned[entry.lane, entry.id] = row
-            logger.error("a row of %d bytes has taken its workers down: it is dead", len(row.text.encode()))
-            # First: if this worker dies here, the next finds the same row, and not an innocent one.
-            self._streams.note_attempt(entry.lane, entry.id, 1)
-            self._ledger.set_attempts(entry.lane, entry.id, 1)
-            failure = self._outlet.failure(WorkerDied(f"{entry.attempts} times a worker died or hung with it in hand"))
-            queued = QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1, deliveries=entry.attempts)
-            outcomes.append((queued, failure))
-        if outcomes:
-            self._outlet.finish(outcomes)
+            if entry.attempts >= MOST_ATTEMPTS and (entry.lane, entry.id) not in condemned:
+                condemned[entry.lane, entry.id] = row
+                logger.error("a row of %d bytes has taken its workers down: it is dead", len(row.text.encode()))
+                failure = WorkerDied(f"{entry.attempts} times a worker died or hung with it in hand")
+                self._outlet.condemn(_unmeasured(entry, row, entry.attempts), self._outlet.failure(failure))
         return [(entry, row) for entry, row in rows if condemned.get((entry.lane, entry.id)) != row]
 
     def _refuse(self, rows: Sequence[tuple[Entry, Row]]) -> list[tuple[Entry, Row]]:
@@ -102,8 +98,7 @@ class Intake:
                 if row.query is not None:
                     clean_text(row.query, self._max_text_bytes, what="the query")
             except InvalidText as error:
-                queued = QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1, deliveries=entry.attempts + 1)
-                bad.append((queued, self._outlet.failure(error)))
+                bad.append((_unmeasured(entry, row, entry.attempts + 1), self._outlet.failure(error)))
             else:
                 good.append((entry, row))
         if bad:
@@ -122,13 +117,24 @@ class Intake:
             logger.warning("entry %s on lane %s cannot be run: %s", entry.id.decode(), entry.lane, error)
             self._outlet.reject(entry, job, error)
             return None
-        return None if self._dropped(entry, job) else job
+        late = self._streams.now_ms() > entry.created_at_ms + job.header.budget_ms
+        # One with no attempt left is buried, however late: its callers may ask again, and never know why.
+        if late and entry.attempts < MOST_ATTEMPTS and self._drop(entry.lane, entry.size, [r.digest for r in job.rows]):
+            return None
+        return job
 
-    def _dropped(self, entry: Entry, job: Job) -> bool:
-        """Drop a job whose callers have all given up."""
-        if self._streams.now_ms() - entry.created_at_ms <= job.header.budget_ms:
-            return False
-        dropped = self._streams.expire(entry, [row.digest for row in job.rows])
+    def wanted(self, batch: Sequence[QueuedRow]) -> list[QueuedRow]:
+        """The rows of a batch that somebody may still wait for: while they were in hand, their time may have ended."""
+        now_ms = self._streams.now_ms()
+        for lane, entry_id in {(queued.lane, queued.entry_id) for queued in batch if now_ms > queued.expires_at_ms}:
+            size = self._ledger.size(lane, entry_id)
+            if size and self._drop(lane, size, self._ledger.open_digests(lane, entry_id)):
+                self._ledger.drop(lane, entry_id)
+        return [queued for queued in batch if self._ledger.holds(queued.lane, queued.entry_id)]
+
+    def _drop(self, lane: Lane, size: EntrySize, digests: Sequence[bytes]) -> bool:
+        """Drop a late entry, unless somebody who joined later still waits for it."""
+        dropped = self._streams.expire(lane, size, digests)
         if dropped:
             self._progress.count(expired=1)
         return dropped
@@ -137,18 +143,13 @@ class Intake:
         fresh = [row for entry, row in rows if not entry.attempts]
         with self._progress.vitals.working():
             measures = iter(self._measures(fresh) if fresh else [])
-        return [
-            QueuedRow(row=row, lane=entry.lane, entry_id=entry.id, tokens=1, deliveries=entry.attempts + 1)
-            if entry.attempts
-            else self._queue(row, entry.lane, entry.id, next(measures))
-            for entry, row in rows
-        ]
+        queued = [_unmeasured(entry, row, entry.attempts + 1) for entry, row in rows]
+        return [one if one.suspect else self._note(one, next(measures)) for one in queued]
 
-    def _queue(self, row: Row, lane: Lane, entry_id: bytes, measure: Measure, deliveries: int = 1) -> QueuedRow:
+    def _note(self, queued: QueuedRow, measure: Measure) -> QueuedRow:
         if measure.truncated:
             self._progress.count_truncated(measure.tokens)
-        tokens = max(1, measure.tokens)
-        return QueuedRow(row=row, lane=lane, entry_id=entry_id, tokens=tokens, deliveries=deliveries)
+        return replace(queued, tokens=max(1, measure.tokens))
 
     def _measures(self, rows: Sequence[Row]) -> list[Measure]:
         try:
@@ -157,6 +158,17 @@ class Intake:
             if len(rows) == 1:
                 return [Measure(tokens=1, truncated=False)]
             return [measure for row in rows for measure in self._measures([row])]
+
+
+def _unmeasured(entry: Entry, row: Row, deliveries: int) -> QueuedRow:
+    return QueuedRow(
+        row=row,
+        lane=entry.lane,
+        entry_id=entry.id,
+        tokens=1,
+        deliveries=deliveries,
+        expires_at_ms=entry.expires_at_ms,
+    )
 
 
 def _read(value: bytes | None) -> Reply | None:

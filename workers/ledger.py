@@ -18,7 +18,7 @@ class _Held:
 
 
 class Ledger:
-    """Entries from the moment they are read until they are acknowledged or handed back."""
+    """Entries from the moment they are read until they are ended, dropped, handed back or read again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,6 +52,17 @@ class Ledger:
         with self._lock:
             self._held[lane].pop(entry_id, None)
 
+    def open_digests(self, lane: Lane, entry_id: bytes) -> list[bytes]:
+        """The rows of an entry that are still open; none if it is not in hand."""
+        with self._lock:
+            held = self._held[lane].get(entry_id)
+            return list(held.rows) if held else []
+
+    def size(self, lane: Lane, entry_id: bytes) -> EntrySize | None:
+        """What an entry in hand counts on its lane."""
+        held = self._held[lane].get(entry_id)
+        return held.size if held else None
+
     def attempts(self, lane: Lane, entry_id: bytes) -> int:
         """How often a worker began the entry and did not end it; 0 for a fresh one."""
         held = self._held[lane].get(entry_id)
@@ -75,7 +86,7 @@ class Ledger:
             return sum(len(held.rows) for entries in self._held.values() for held in entries.values())
 
     def drain(self) -> dict[tuple[Lane, bytes], int]:
-        """Forget all entries: they will be read again. Return the attempts of each."""
+        """Forget all entries, which are handed back or read again; return the attempts of each."""
         with self._lock:
             attempts = {(lane, id_): held.attempts for lane in Lane for id_, held in self._held[lane].items()}
             for entries in self._held.values():

@@ -9,13 +9,14 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
-from producer.connection import run_script
+from producer.connection import is_full, run_script
 from producer.errors import MalformedMessage
-from producer.state import ALIVE_MS
 from producer.wire import scripts
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import Heartbeat
+
+_FORGOTTEN_MS = 600_000
 
 
 def take_names(client: redis.Redis, queue: QueueKeys, model: str, count: int, mine: list[str]) -> list[str]:
@@ -29,11 +30,16 @@ def take_names(client: redis.Redis, queue: QueueKeys, model: str, count: int, mi
     candidates = (f"{socket.gethostname()}/{number}" for number in itertools.count())
     free = (name for name in candidates if name not in mine and not _is_live(beats.get(name.encode()), now_ms))
     first_beat = encode_message(_first_beat(model, now_ms))
-    return [
-        name
-        for name in itertools.islice(free, count)
-        if run_script(client, scripts.claim(queue, name, beats.get(name.encode(), b""), first_beat))
-    ]
+
+    def claim(name: str) -> bool:
+        try:
+            return bool(run_script(client, scripts.claim(queue, name, beats.get(name.encode(), b""), first_beat)))
+        except ResponseError as error:
+            if not is_full(error):
+                raise
+            return True  # a full Redis needs workers to drain it
+
+    return [name for name in itertools.islice(free, count) if claim(name)]
 
 
 def _read_beats(client: redis.Redis, queue: QueueKeys) -> dict[bytes, bytes]:
@@ -63,18 +69,22 @@ def _first_beat(model: str, now_ms: int) -> Heartbeat:
         started_at_ms=now_ms,
         beat_at_ms=now_ms,
         progressed_at_ms=now_ms,
+        batch_limit_ms=0,
     )
 
 
 def _is_live(beat: bytes | None, now_ms: int) -> bool:
-    """Whether a heartbeat is fresh and its process runs; one that cannot be read is another release's, and live."""
+    """Whether a heartbeat's process runs, however silent; one that cannot be read is another release's, and live.
+
+    A worker is silent while it stands still or Redis is away. After long enough its number may be another process's.
+    """
     if beat is None:
         return False
     try:
         heartbeat = decode_message(Heartbeat, beat)
     except MalformedMessage:
         return True
-    return now_ms - heartbeat.beat_at_ms < ALIVE_MS and _runs(heartbeat.pid)
+    return now_ms - heartbeat.beat_at_ms < _FORGOTTEN_MS and _runs(heartbeat.pid)
 
 
 def _runs(pid: int) -> bool:

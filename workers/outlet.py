@@ -28,16 +28,40 @@ class Outlet:
 
     def finish(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> None:
         """Write the replies of rows, bury those that failed, and complete them all."""
-        values = []
-        for queued, reply in self._without_late_failures(outcomes):
-            ttl_s = self._reply_ttl_s
+        new = self._without_late_failures(outcomes)
+        for queued, reply in new:
             if isinstance(reply, FailureReply):
-                ttl_s = FAILURE_TTL_S
-                entry = Entry(lane=queued.lane, id=queued.entry_id, fields=_row_fields(queued.row))
-                self._bury(entry, reply.code, reply.message, queued.deliveries)
-            values.append((queued.row.digest, encode_reply(reply), ttl_s))
-        self._streams.write_replies(values)
+                self._bury_row(queued, reply)
+        self._answer(new)
         self.complete([(queued.lane, queued.entry_id, queued.row) for queued, _ in outcomes])
+
+    def condemn(self, queued: QueuedRow, failure: FailureReply) -> None:
+        """End a row of which workers died. Its entry's other rows begin anew, before anybody can see this one ended.
+
+        In this order the letter may be written twice if this worker dies here, but no other row dies for it.
+        """
+        self._bury_row(queued, failure)
+        self._streams.note_attempt(queued.lane, queued.entry_id, 1)
+        self._ledger.set_attempts(queued.lane, queued.entry_id, 1)
+        self._answer([(queued, failure)])
+        self.complete([(queued.lane, queued.entry_id, queued.row)])
+
+    def _answer(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> None:
+        """Write replies: results for as long as they are cached, failures for those who wait."""
+        self._streams.write_replies(
+            [
+                (
+                    queued.row.digest,
+                    encode_reply(reply),
+                    FAILURE_TTL_S if isinstance(reply, FailureReply) else self._reply_ttl_s,
+                )
+                for queued, reply in outcomes
+            ]
+        )
+
+    def _bury_row(self, queued: QueuedRow, failure: FailureReply) -> None:
+        entry = Entry(lane=queued.lane, id=queued.entry_id, fields=_row_fields(queued.row))
+        self._bury(entry, failure.code, failure.message, queued.deliveries)
 
     def _without_late_failures(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> list[tuple[QueuedRow, Reply]]:
         """Leave out failures of rows that somebody else has computed meanwhile: none overwrites a result."""

@@ -38,6 +38,7 @@ _STEADY_S = 30.0
 
 _FIRST_BACKOFF_S = 0.5
 _LAST_BACKOFF_S = 30.0
+_MOST_DOUBLINGS = 10
 _LAST_BACKOFF_SERVED_S = 4.0
 """For a process that had begun to serve: it can start, and its work waits."""
 
@@ -87,11 +88,13 @@ class Pool:
             logger.error("%s", error)
             return EXIT_CONFIGURATION
         self._slots = [_Slot(Place(number=number, name=name, vitals=Vitals())) for number, name in enumerate(names)]
-        while not self._requests.count and not self._failed_code:
-            for slot in self._slots:
-                self._tend(slot)
-            self._wait(_POLL_S)
-        self._stop()
+        try:
+            while not self._requests.count and not self._failed_code:
+                for slot in self._slots:
+                    self._tend(slot)
+                self._wait(_POLL_S)
+        finally:
+            self._stop()
         return self._failed_code
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -133,17 +136,23 @@ class Pool:
 
     def _start(self, slot: _Slot, now: float) -> None:
         slot.place = replace(slot.place, vitals=Vitals())
-        slot.process = self._context.Process(
+        process = self._context.Process(
             target=serve,
             args=(self._task, self._load, self._settings, slot.place),
             name=f"headrace-{self._task}-{slot.place.number}",
         )
         # A child never hears Ctrl-C, from its first moment: its parent passes it on in order. It inherits the
         # mask, and one that comes meanwhile reaches the parent afterwards.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        slot.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         slot.started_at, slot.end_by = now, float("inf")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+            slot.process = process
+        except OSError as error:
+            logger.error("worker %s cannot be started: %s", slot.place.name, error)
+            self._note_end(slot, 1, now)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _watch(self, slot: _Slot, process: BaseProcess, now: float) -> None:
         """Kill a process that hangs; let one that has grown too large end in order."""
@@ -167,19 +176,21 @@ class Pool:
         """Decide after an end: the next at once or after a pause that doubles, or give the pool up."""
         steady, told = now - slot.started_at > _STEADY_S, slot.end_by != float("inf")
         slot.process = None
-        if exitcode == 0 and slot.place.vitals.served and (steady or not told):
+        if exitcode == 0 and slot.place.vitals.served and (slot.place.vitals.worked or not told):
             logger.info("worker %s ended in order, the next one starts", slot.place.name)
             slot.failures = slot.crashes = 0
             return
-        # One that has never served, or is too large as soon as it does, will be no better the next time.
-        slot.failures = 0 if slot.place.vitals.served and (steady or not told) else slot.failures + 1
+        # One that has never served, or was too large before it had done anything, will be no better the next time.
+        vitals = slot.place.vitals
+        slot.failures = 0 if vitals.worked or (vitals.served and not told) else slot.failures + 1
         slot.crashes = 1 if steady else slot.crashes + 1
         if exitcode == EXIT_CONFIGURATION or slot.failures >= _GIVE_UP_AFTER:
             self._failed_code = exitcode if exitcode > 0 else 1
             logger.error("worker %s ended with code %d: the pool gives up", slot.place.name, exitcode)
             return
         longest_s = _LAST_BACKOFF_S if slot.failures else _LAST_BACKOFF_SERVED_S
-        pause_s = min(_FIRST_BACKOFF_S * 2 ** (slot.crashes - 1), longest_s) * random.uniform(0.8, 1.2)  # noqa: S311
+        doubled_s = _FIRST_BACKOFF_S * 2 ** min(slot.crashes - 1, _MOST_DOUBLINGS)
+        pause_s = min(doubled_s, longest_s) * random.uniform(0.8, 1.2)  # noqa: S311
         slot.start_after = now + pause_s
         logger.warning("worker %s ended with code %d, the next starts in %.1f s", slot.place.name, exitcode, pause_s)
 
@@ -192,8 +203,9 @@ class Pool:
     def _stop(self) -> None:
         """Let every process finish its batch within the grace period; a second request or its end kills."""
         running = [slot.process for slot in self._slots if slot.process is not None]
-        for process in running:
-            process.terminate()
+        for slot in self._slots:
+            if slot.process is not None and slot.end_by == float("inf"):  # who was told twice would end at once
+                slot.process.terminate()
         deadline = time.monotonic() + self._settings.grace_s
         asked = 0 if self._failed_code else 1
         while any(process.is_alive() for process in running):

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from producer.connection import connect
@@ -110,8 +110,7 @@ def _work(
         batch_limit_s=settings.batch_limit_s,
         parent_alive=_parent_alive,
         is_stopping=stopping.is_set,
-        # Nothing is in hand while the model loads, which may take minutes more.
-        leave=lambda: stopping.set() if serving.is_set() else os._exit(1),
+        leave=lambda: _leave(stopping, serving, place.vitals.working_s() > settings.batch_limit_s),
     )
     pulse.start()
     try:
@@ -185,8 +184,12 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
     key = streams.queue.card
     while not stopping.is_set():
         try:
-            streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
-            published = _read_card(streams) or card
+            published = _read_card(streams)
+            if published is None:
+                streams.client.set(key, encode_message(card), ex=ttl_s, nx=True)
+                published = _read_card(streams) or card
+        except OutOfMemoryError:
+            published = card  # published when there is room: a full Redis needs workers to drain it
         except AuthenticationError as error:
             raise refused(error) from error
         except (RedisError, OSError) as error:
@@ -249,6 +252,13 @@ def _handle_signals(stopping: StopFlag, serving: StopFlag) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _leave(stopping: StopFlag, serving: StopFlag, hangs: bool) -> None:
+    """Stop in order; at once if nothing is in hand yet, while a model loads for minutes, or nothing will ever end."""
+    if hangs or not serving.is_set():
+        os._exit(1)
+    stopping.set()
 
 
 def _parent_alive() -> bool:

@@ -27,6 +27,8 @@ class Progress:
 
     def tick(self) -> None:
         """The engine came round: it has read from Redis, or finished a batch."""
+        if self.rows_done:
+            self.vitals.note_worked()
         self.ticked_at_s = time.monotonic()
 
     def count(self, **counts: int) -> None:

@@ -85,7 +85,8 @@ class Pulse:
     def _beat_until_closed(self) -> None:
         while not self._closing.is_set():
             if not self._parent_alive():
-                logger.error("the pool's parent process is gone: leaving")
+                if not self._is_stopping():
+                    logger.error("the pool's parent process is gone: leaving")
                 self._leave()
             for part in (
                 self._renew_leases,
@@ -98,6 +99,8 @@ class Pulse:
                     part()
                 except (RedisError, OSError, MalformedMessage) as error:
                     logger.debug("a part of the heartbeat failed: %s", error)
+                except Exception as error:  # noqa: BLE001 - without this thread nobody would renew the leases
+                    logger.error("a part of the heartbeat failed: %s", type(error).__name__)
             self._closing.wait(self._interval_s)
 
     def _renew_leases(self) -> None:
@@ -149,6 +152,7 @@ class Pulse:
             started_at_ms=self._started_at_ms,
             beat_at_ms=now_ms,
             progressed_at_ms=now_ms - int((time.monotonic() - self._progress.ticked_at_s) * 1000),
+            batch_limit_ms=int(self._batch_limit_s * 1000),
         )
         put_heartbeat(self._client, self._queue, self._name, encode_message(beat))
         self._client.expire(self._queue.workers, _WORKERS_TTL_S)
@@ -169,7 +173,7 @@ class Pulse:
         with self._client.pipeline(transaction=False) as pipeline:
             for name, count in counts.items():
                 pipeline.hincrby(self._queue.stats, name, count)
-            pipeline.execute()
+            pipeline.execute(raise_on_error=False)  # one that somebody has spoilt keeps no other from being sent
         self._progress.mark_sent(counts)
 
 

@@ -27,6 +27,9 @@ LOOK_AHEAD_ROWS = 64
 READ_ROWS = 16
 """Rows of each lane that one reading takes: workers share a burst, and only a backlog fills the look-ahead."""
 
+_MOST_OWN_ROWS = 4 * LOOK_AHEAD_ROWS
+"""Rows of each lane that are read again after trouble: more than one worker ever holds."""
+
 _BLOCK_MS = 1000
 _TAKE_OVERS_PER_LEASE = 8
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -67,7 +70,7 @@ class Runner:
         )
         self._look_ahead = LookAhead(batch_tokens)
         self._rows_per_job = 1 if task.name == "embed" else MAX_ROWS_PER_JOB
-        self._took_over_at = float("-inf")
+        self._take_over_at = float("-inf")
         self._survivors: dict[tuple[Lane, bytes], int] = {}
 
     def run(self) -> None:
@@ -84,6 +87,8 @@ class Runner:
                 failures += 1
                 logger.warning("Redis does not serve, trying again in %.1f s: %s", wait_s, error)
                 self._streams.reconnect()
+                # Nobody could renew: what looks abandoned gets the time of a lease to show that it is not.
+                self._take_over_at = time.monotonic() + self._lease_s
                 self._stopping.wait(wait_s)
         self._hand_back()
 
@@ -98,7 +103,7 @@ class Runner:
         self._survivors |= self._ledger.drain()
         self._look_ahead.clear()
         self._streams.prepare()
-        own = self._streams.read_own(self._room(LOOK_AHEAD_ROWS))
+        own = self._streams.read_own(_MOST_OWN_ROWS)
         self._admit([replace(one, attempts=self._survivors.get((one.lane, one.id), one.attempts)) for one in own])
         self._survivors.clear()
 
@@ -106,26 +111,26 @@ class Runner:
         if self._ledger.forfeited:
             self._begin()
         now = time.monotonic()
-        if now - self._took_over_at >= self._lease_s / _TAKE_OVERS_PER_LEASE:
-            self._took_over_at = now
+        if now >= self._take_over_at:
+            self._take_over_at = now + self._lease_s / _TAKE_OVERS_PER_LEASE
             self._admit(self._streams.take_over(int(self._lease_s * 1000), self._room(LOOK_AHEAD_ROWS)))
         self._admit(self._read())
         self._progress.tick()
-        batch = self._look_ahead.next_batch()
+        batch = self._intake.wanted(self._look_ahead.next_batch())
         if batch:
             self._outlet.finish(self._run_suspect(batch[0]) if batch[0].suspect else self._run_batch(batch))
             self._progress.tick()
 
     def _read(self) -> list[Entry]:
-        entries = self._streams.read_new(self._room(READ_ROWS))
+        jobs = {lane: -(-rows // self._rows_per_job) for lane, rows in self._room(READ_ROWS).items()}
+        entries = self._streams.read_new(jobs)
         if not entries and not len(self._look_ahead):
             entries = self._streams.wait_new(_BLOCK_MS)
         return entries
 
     def _room(self, at_most: int) -> dict[Lane, int]:
-        """How many jobs of each lane may be taken in now."""
-        rows = {lane: min(at_most, LOOK_AHEAD_ROWS - self._look_ahead.count(lane)) for lane in Lane}
-        return {lane: -(-max(0, free) // self._rows_per_job) for lane, free in rows.items()}
+        """How many rows of each lane may be taken in now, about."""
+        return {lane: max(0, min(at_most, LOOK_AHEAD_ROWS - self._look_ahead.count(lane))) for lane in Lane}
 
     def _admit(self, entries: Sequence[Entry]) -> None:
         for row in self._intake.admit(entries):
@@ -139,7 +144,9 @@ class Runner:
             self._ledger.drop(lane, entry_id)  # somebody else has ended it
             return []
         outcomes = self._run_batch([self._intake.measured(replace(suspect, deliveries=deliveries))])
-        self._ledger.set_attempts(lane, entry_id, 1)  # the entry's next row starts anew, but alone
+        if len(self._ledger.open_digests(lane, entry_id)) > 1:  # the entry's next row starts anew, but alone
+            self._streams.note_attempt(lane, entry_id, 1)
+        self._ledger.set_attempts(lane, entry_id, 1)
         return outcomes
 
     def _run_batch(self, batch: Sequence[QueuedRow]) -> list[tuple[QueuedRow, Reply]]:
@@ -164,12 +171,12 @@ class Runner:
         return list(zip(batch, replies, strict=True))
 
     def _hand_back(self) -> None:
-        """Let others take over at once what was read but not run."""
+        """Let others take over at once what was read but not run, unless they have already."""
+        forfeited = self._ledger.forfeited
+        attempts = self._ledger.drain()  # first, so that no heartbeat renews what is handed back
+        if forfeited or not attempts:
+            return
         try:
-            for lane in Lane:
-                for begun in (True, False):
-                    held = self._ledger.entry_ids(lane)
-                    if some := [id_ for id_ in held if bool(self._ledger.attempts(lane, id_)) == begun]:
-                        self._streams.hand_back(lane, some, begun=begun)
+            self._streams.hand_back(attempts)
         except (RedisError, OSError) as error:
             logger.warning("jobs in hand could not be handed back, their lease will end: %s", error)

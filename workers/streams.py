@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from producer.connection import run_script
 from producer.wire import scripts
@@ -40,6 +40,8 @@ class Entry:
     id: bytes
     fields: Mapping[bytes, bytes] = field(repr=False)
     attempts: int = 0
+    expires_at_ms: float = float("inf")
+    """Redis server time at which its budget ends, once it is decoded."""
 
     @property
     def created_at_ms(self) -> int:
@@ -57,7 +59,7 @@ class Entry:
 
 
 class Streams:
-    """One consumer on the lanes of one queue. Every method is one round trip (or two) and may raise RedisError."""
+    """One consumer on the lanes of one queue. Every method is a few round trips at most and may raise RedisError."""
 
     def __init__(self, client: redis.Redis, queue: QueueKeys, consumer: str, seal: Seal | None = None) -> None:
         self.client = client
@@ -68,10 +70,15 @@ class Streams:
         self._clock_read_at = float("-inf")
 
     def prepare(self) -> None:
-        """Create the groups where they are missing, from the stream's start: queued jobs count. Load the scripts."""
+        """Create the groups where they are missing, from the stream's start: queued jobs count. Load the scripts.
+
+        A Redis that is full refuses to create even what is there; if it is not, reading will say so.
+        """
         for lane in Lane:
             try:
                 self.client.xgroup_create(self.queue.lane(lane), GROUP, id="0", mkstream=True)
+            except OutOfMemoryError:
+                continue
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -84,12 +91,10 @@ class Streams:
             if not there:
                 self.client.script_load(script.source.decode())
 
-    def read_own(self, counts: Mapping[Lane, int]) -> list[Entry]:
-        """Read what this consumer was given and has not acknowledged: after a crash or a lost reply.
-
-        What there is beyond the counts is taken over like anybody's, when its lease ends.
-        """
-        return [entry for lane, count in counts.items() for entry in self._claim(lane, count, consumer=self.consumer)]
+    def read_own(self, most_rows: int) -> list[Entry]:
+        """Read what this consumer was given and has not acknowledged, about so many rows of each lane: after a crash or
+        a lost reply. What there is beyond is taken over like anybody's, when its lease ends."""
+        return [entry for lane in Lane for entry in self._claim(lane, most_rows, consumer=self.consumer)]
 
     def read_new(self, counts: Mapping[Lane, int]) -> list[Entry]:
         """Read up to so many new entries of each lane, without waiting."""
@@ -103,27 +108,37 @@ class Streams:
         """Wait for new entries on any lane; few, since the count is for each lane."""
         return self._read_lanes(list(Lane), count=1, block_ms=block_ms)
 
-    def take_over(self, idle_ms: int, counts: Mapping[Lane, int]) -> list[Entry]:
-        """Claim up to so many entries of each lane whose consumer has not renewed them for so long."""
-        return [entry for lane, count in counts.items() for entry in self._claim(lane, count, idle_ms=idle_ms)]
+    def take_over(self, idle_ms: int, rows: Mapping[Lane, int]) -> list[Entry]:
+        """Claim entries of each lane, of about so many rows, whose consumer has not renewed them for so long."""
+        return [entry for lane, count in rows.items() for entry in self._claim(lane, count, idle_ms=idle_ms)]
 
-    def _claim(self, lane: Lane, count: int, *, idle_ms: int = 0, consumer: str | None = None) -> list[Entry]:
-        """Make pending entries this consumer's, and leave their delivery count as it is: it counts the attempts.
-
-        Only one that was handed back unbegun (its count is 0) is delivered by this for the first time.
-        """
-        if count <= 0:
+    def _claim(self, lane: Lane, most_rows: int, *, idle_ms: int = 0, consumer: str | None = None) -> list[Entry]:
+        """Make pending entries this consumer's, until they have so many rows."""
+        if most_rows <= 0:
             return []
         stream = self.queue.lane(lane)
         try:
             pending: Any = self.client.xpending_range(
-                stream, GROUP, min="-", max="+", count=count, consumername=consumer, idle=idle_ms or None
+                stream, GROUP, min="-", max="+", count=most_rows, consumername=consumer, idle=idle_ms or None
             )
         except ResponseError as error:
             self._create_if_missing(error)
             return []
-        if not pending:
-            return []
+        entries: list[Entry] = []
+        # An embed job is one row. How many a rerank job has is seen when it is there: one at a time.
+        at_once = most_rows if self.queue.task == "embed" else 1
+        for first in range(0, len(pending), at_once):
+            if sum(entry.size.rows for entry in entries) >= most_rows:
+                break
+            entries += self._claim_these(lane, pending[first : first + at_once], idle_ms)
+        return entries
+
+    def _claim_these(self, lane: Lane, pending: Sequence[dict[str, Any]], idle_ms: int) -> list[Entry]:
+        """Claim entries, and leave their delivery count as it is: it counts the attempts.
+
+        Only one that was handed back unbegun (its count is 0) is delivered by this for the first time.
+        """
+        stream = self.queue.lane(lane)
         with self.client.pipeline(transaction=False) as pipeline:
             for one in pending:
                 delivered = max(1, one["times_delivered"])
@@ -147,18 +162,21 @@ class Streams:
         """Show that the entries are being worked on."""
         self.client.xclaim(self.queue.lane(lane), GROUP, self.consumer, 0, list(entry_ids), justid=True)
 
-    def hand_back(self, lane: Lane, entry_ids: Sequence[bytes], *, begun: bool) -> None:
-        """Let any worker take the entries over at once; those that were not begun, as if never delivered."""
-        self.client.xclaim(
-            self.queue.lane(lane),
-            GROUP,
-            self.consumer,
-            0,
-            list(entry_ids),
-            idle=_HANDED_BACK_MS,
-            retrycount=None if begun else 0,
-            justid=True,
-        )
+    def hand_back(self, attempts: Mapping[tuple[Lane, bytes], int]) -> None:
+        """Let any worker take the entries over at once, with so many attempts behind them: 0 as if never delivered."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for (lane, entry_id), count in attempts.items():
+                pipeline.xclaim(
+                    self.queue.lane(lane),
+                    GROUP,
+                    self.consumer,
+                    0,
+                    [entry_id],
+                    idle=_HANDED_BACK_MS,
+                    retrycount=count,
+                    justid=True,
+                )
+            pipeline.execute()
 
     def replies(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read the reply keys of rows; what does not verify is not there."""
@@ -178,9 +196,9 @@ class Streams:
         """Wake who waits for the rows; acknowledge and delete the entries."""
         self._run(scripts.complete(self.queue, lane, digests, done))
 
-    def expire(self, entry: Entry, digests: Sequence[bytes]) -> bool:
+    def expire(self, lane: Lane, size: EntrySize, digests: Sequence[bytes]) -> bool:
         """Drop an entry whose time is over; False if somebody still waits for it."""
-        return bool(self._run(scripts.expire(self.queue, entry.lane, digests, entry.size)))
+        return bool(self._run(scripts.expire(self.queue, lane, digests, size)))
 
     def bury(self, entry: Entry, code: str, reason: str, deliveries: int) -> None:
         """Write a dead letter: why, where and by whom, with the entry's own fields unless they are huge."""

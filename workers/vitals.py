@@ -11,12 +11,13 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Vitals:
-    """Two numbers in memory that parent and child share. The child writes, the parent reads; each is one word."""
+    """A few numbers in memory that parent and child share. The child writes, the parent reads; each is one word."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._working_since_s = context.RawValue("d", 0.0)
         self._served = context.RawValue("b", 0)
+        self._worked = context.RawValue("b", 0)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -39,6 +40,15 @@ class Vitals:
     def note_served(self) -> None:
         """The model is loaded and the engine begins."""
         self._served.value = 1
+
+    def note_worked(self) -> None:
+        """A batch is done."""
+        self._worked.value = 1
+
+    @property
+    def worked(self) -> bool:
+        """Whether the process has done anything."""
+        return bool(self._worked.value)
 
     @property
     def served(self) -> bool:

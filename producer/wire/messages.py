@@ -117,7 +117,7 @@ class Heartbeat:
     """What a worker process says of itself every few seconds. Times are Redis server time, milliseconds.
 
     `progressed_at_ms` is when its engine last came round: read from Redis or finished a batch. A process that
-    is alive but does not move has an old one.
+    is alive but does not move has an old one. `batch_limit_ms` is how long one batch may take it.
     """
 
     model: str
@@ -132,3 +132,4 @@ class Heartbeat:
     started_at_ms: int
     beat_at_ms: int
     progressed_at_ms: int
+    batch_limit_ms: int

@@ -104,3 +104,20 @@ def test_a_bulk_run_outlives_the_trouble(own_site: Site, trouble: str, caplog: p
         found = first + rest.result(60)
     assert np.array_equal(found, vectors_of([f"bulk {number}" for number in range(300)]))
     assert own_site.waiting(Lane.BULK) == 0
+
+
+def test_a_full_redis_is_drained_by_workers_old_and_new(own_site: Site) -> None:
+    """Jobs alone have filled it: nothing can be evicted, and nothing written, not even a heartbeat or a model card."""
+    with Engine(own_site), own_site.producer() as producer:
+        producer.embed("before")
+    own_site.client.delete(own_site.queue().card)
+    with own_site.producer(timeout_s=0.2) as hasty, pytest.raises(TimeoutError):
+        hasty.embed_many([f"{number} {'x' * 20_000}" for number in range(100)])
+    own_site.client.config_set("maxmemory-policy", "volatile-lfu")
+    own_site.client.config_set("maxmemory", str(int(own_site.client.info("memory")["used_memory"]) - 1_000_000))
+
+    with Engine(own_site):
+        wait_until(lambda: own_site.waiting() == 0, what="the end of jobs that nobody waits for")
+        with own_site.producer() as producer:
+            assert np.array_equal(producer.embed("there is room"), vector_of("there is room"))
+            wait_until(lambda: producer.queue_state("embed").card is not None, what="the model card")

@@ -99,6 +99,7 @@ def heartbeat(**changes: Any) -> Heartbeat:
         "started_at_ms": 0,
         "beat_at_ms": 0,
         "progressed_at_ms": 0,
+        "batch_limit_ms": 0,
     }
     return Heartbeat(**{**values, **changes})
 

@@ -37,15 +37,17 @@ BEAT = Heartbeat(
     started_at_ms=3,
     beat_at_ms=4,
     progressed_at_ms=5,
+    batch_limit_ms=6,
 )
 GOLDEN_CARD = (
     b"\x89\xa1v\x01\xa4task\xa5embed\xa5model\xa7offline\xa9dimension\xcd\x01\x80\xaamax_tokens\xcd\x01\x00"
     b"\xaeweights_sha256\xa2ab\xacquery_prefix\xa7query: \xaepassage_prefix\xa0\xafbatch_invariant\xc3"
 )
 GOLDEN_BEAT = (
-    b"\x8d\xa1v\x01\xa5model\xa7offline\xacmodel_loaded\xc3\xa9dimension\xcd\x01\x80\xa4host\xa1h\xa3pid\x07"
+    b"\x8e\xa1v\x01\xa5model\xa7offline\xacmodel_loaded\xc3\xa9dimension\xcd\x01\x80\xa4host\xa1h\xa3pid\x07"
     b"\xa5state\xa7running\xaein_flight_rows\x01\xa9rows_done\x02\xaarows_per_s\xcb?\xf8\x00\x00\x00\x00\x00\x00"
     b"\xadstarted_at_ms\x03\xaabeat_at_ms\x04\xb0progressed_at_ms\x05"
+    b"\xaebatch_limit_ms\x06"
 )
 GOLDEN_REPLIES: list[tuple[Reply, bytes]] = [
     (codec.encode_vector(np.array([1.0, -2.0])), b"\x82\xa1v\x01\xa6vector\xc4\x08\x00\x00\x80?\x00\x00\x00\xc0"),

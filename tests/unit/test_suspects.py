@@ -10,7 +10,8 @@ from producer.wire.codec import decode_job, encode_header
 from producer.wire.keys import GROUP, Kind, Lane
 from producer.wire.messages import FailureReply, JobHeader, Row
 from tests.unit.engine import Died, Shift, add_job, dead_letters, lane_is_empty, reply_of, send
-from tests.unit.fakes import CHANNEL, EMBED_QUEUE, WIDE, query, result_of, run_script
+from tests.unit.fakes import CHANNEL, EMBED_QUEUE, RERANK_QUEUE, WIDE, query, result_of, run_script
+from workers.streams import Streams
 
 GOOD = [query(text) for text in "abcdef"]
 BAD = query("deadly")
@@ -270,3 +271,134 @@ def test_a_dead_row_that_is_asked_for_again_starts_anew(client: redis.Redis) -> 
     Shift(client).work()
 
     assert reply_of(client, BAD) == result_of(BAD)
+
+
+def job_of_many(client: redis.Redis, *texts: str) -> None:
+    fields = {b"%d" % number: text.encode() for number, text in enumerate(texts)}
+    add_job(client, {b"job": encode_header(JobHeader(kind=Kind.QUERY, budget_ms=60_000)), **fields})
+
+
+def test_orderly_stops_between_the_rows_of_a_suspect_condemn_nobody(client: redis.Redis) -> None:
+    """Each process finishes one row and is stopped: what it handed back has not failed."""
+    job_of_many(client, "a", "b", "c", "d")
+    with pytest.raises(Died):
+        shift_that_dies(client, "a").work()
+    for _ in range(4):
+        shift = Shift(client)
+        shift.task.on_run = shift.stopping.set
+        shift.work()
+
+    assert dead_letters(client) == []
+    assert all(reply_of(client, row) == result_of(row) for row in GOOD[:4])
+    assert lane_is_empty(client, Lane.INTERACTIVE)
+
+
+def test_a_finished_row_leaves_no_attempt_to_the_next_one(client: redis.Redis) -> None:
+    job_of_many(client, "a", "b")
+    for _ in range(2):
+        with pytest.raises(Died):
+            shift_that_dies(client, "a").work()
+    assert deliveries(client) == [2]
+    shift = Shift(client)
+    seen: list[list[int]] = []
+    shift.task.on_run = lambda: seen.append(deliveries(client))
+
+    shift.work()
+
+    assert shift.task.tried == [["a"], ["b"]]
+    assert seen == [[3], [2]], "the second row begins anew, but alone"
+
+
+def test_a_condemned_row_whose_letter_cannot_be_written_kills_nobody_else(client: redis.Redis) -> None:
+    send(client, BAD)
+    for _ in range(3):
+        with pytest.raises(Died):
+            shift_that_dies(client, BAD.text).work()
+    shift = shift_that_dies(client, BAD.text)
+    shift.streams.fail("bury", redis.ResponseError("OOM command not allowed"), times=3)
+
+    shift.work()
+
+    assert shift.task.tried == []
+    assert [letter[b"0"] for letter in dead_letters(client)] == [b"deadly"]
+
+
+def test_a_condemned_row_is_buried_even_if_nobody_waits_any_more(client: redis.Redis) -> None:
+    add_job(client, {b"job": encode_header(JobHeader(kind=Kind.QUERY, budget_ms=1)), b"0": b"deadly"}, entry_id="5-1")
+    stream = EMBED_QUEUE.lane(Lane.INTERACTIVE)
+    client.xgroup_create(stream, GROUP, id="0")
+    client.xreadgroup(GROUP, "worker", {stream: ">"})
+    client.xclaim(stream, GROUP, "worker", 0, [b"5-1"], retrycount=3, justid=True)
+
+    shift = Shift(client)
+    shift.work()
+
+    assert [letter[b"dead:code"] for letter in dead_letters(client)] == [b"worker_died"]
+    assert "expired" not in shift.counts
+
+
+def test_after_trouble_with_redis_others_get_a_lease_to_renew(client: redis.Redis, shift: Shift) -> None:
+    """Nobody could renew meanwhile: whoever is back first would take the rows of all the others for abandoned."""
+    asked: list[int] = []
+
+    def take_over(idle_ms: int, _rows: Any) -> list[Any]:
+        asked.append(idle_ms)
+        return []
+
+    setattr(shift.streams, "take_over", take_over)  # noqa: B010 - of this one only
+    send(client, GOOD[0])
+    shift.streams.fail_once("read_new", redis.ConnectionError("gone"))
+
+    shift.work()
+
+    assert shift.task.tried == [["a"]]
+    assert asked == [8000], "before the trouble, and not again"
+
+
+def test_rows_whose_time_ends_while_they_are_in_hand_are_not_run(client: redis.Redis) -> None:
+    shift = Shift(client, batch_tokens=1)
+    send(client, *GOOD[:4])
+    shift.task.on_run = lambda: setattr(shift.streams, "_clock_offset_ms", shift.streams._clock_offset_ms + 120_000)
+    for row in GOOD[:4]:
+        client.delete(EMBED_QUEUE.wait(row.digest))  # nobody who came later waits
+
+    shift.work()
+
+    assert shift.task.tried == [["a"]]
+    assert shift.counts["expired"] == 3
+    assert lane_is_empty(client, Lane.INTERACTIVE)
+
+
+def test_a_forfeited_hand_is_not_handed_back(client: redis.Redis) -> None:
+    """The entries are somebody else's by now, who may be at work on them."""
+    send(client, *GOOD[:3])
+    stream = EMBED_QUEUE.lane(Lane.INTERACTIVE)
+    shift = Shift(client, batch_tokens=1)
+
+    def lose_all_and_stop() -> None:
+        shift.ledger.forfeited = True
+        pending: Any = client.xpending_range(stream, GROUP, "-", "+", 10)
+        client.xclaim(stream, GROUP, "other", 0, [one["message_id"] for one in pending])
+        shift.stopping.set()
+
+    shift.task.on_run = lose_all_and_stop
+    shift.work()
+
+    pending: Any = client.xpending_range(stream, GROUP, "-", "+", 10)
+    assert [one["consumer"] for one in pending] == [b"other", b"other"]
+    assert shift.ledger.entry_ids(Lane.INTERACTIVE) == []
+
+
+def test_all_jobs_in_hand_are_read_again_whatever_their_rows(client: redis.Redis) -> None:
+    """A rerank job may have one row or a hundred."""
+    streams = Streams(client, RERANK_QUEUE, "worker")
+    streams.prepare()
+    for job in range(7):
+        fields: Any = {b"job": b"header", **{b"%d" % row: b"text" for row in range(10)}}
+        client.xadd(RERANK_QUEUE.lane(Lane.INTERACTIVE), fields | {b"0": b"%d" % job})
+    assert len(streams.read_new({Lane.INTERACTIVE: 100})) == 7
+
+    assert len(streams.read_own(256)) == 7
+    assert len(streams.read_own(25)) == 3, "about so many rows"
+    other = Streams(client, RERANK_QUEUE, "other")
+    assert len(other.take_over(0, {Lane.INTERACTIVE: 64, Lane.BULK: 64})) == 7

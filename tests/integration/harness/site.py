@@ -95,6 +95,7 @@ class Site:
             started_at_ms=now_ms - 600_000,
             beat_at_ms=now_ms - silent_ms,
             progressed_at_ms=now_ms - stuck_ms,
+            batch_limit_ms=120_000,
         )
         self.client.hset(self.queue(task).workers, name, encode_message(heartbeat))
 
