@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from console.views import clip, duration
+from console.views import clip, duration, plain, printable
 from producer import DeadLetter, RetryReport
 from producer.wire.messages import Row
 
@@ -26,14 +25,14 @@ def letters_table(letters: Iterable[DeadLetter], now_ms: int) -> Table:
         table.add_row(
             letter.id,
             _age(letter.died_at_ms, now_ms),
-            _plain(clip(letter.code, _NAME_WIDTH)),
+            plain(clip(letter.code, _NAME_WIDTH)),
             str(letter.deliveries),
             letter.lane or "-",
             str(len(rows)) if rows else "-",
             str(letter.payload_bytes),
             f"{rows[0].digest.hex()[:_DIGEST_DIGITS]}…" if rows else "-",
-            _plain(clip(letter.worker, _NAME_WIDTH)),
-            _plain(clip(letter.reason, _REASON_WIDTH)),
+            plain(clip(letter.worker, _NAME_WIDTH)),
+            plain(clip(letter.reason, _REASON_WIDTH)),
         )
     return table
 
@@ -99,16 +98,6 @@ def retry_line(report: RetryReport) -> str:
 def letters(count: int) -> str:
     """So many letters, in words."""
     return "1 dead letter" if count == 1 else f"{count} dead letters"
-
-
-def printable(text: str) -> str:
-    """The text without anything that a terminal would obey."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _plain(text: str) -> Text:
-    """A cell that is neither markup nor control sequence."""
-    return Text(printable(text) or "-")
 
 
 def _age(at_ms: int | None, now_ms: int) -> str:

@@ -23,9 +23,9 @@ def status_view(states: Sequence[QueueState]) -> list[RenderableType]:
 
 def _queue_view(state: QueueState) -> list[RenderableType]:
     hits, misses = state.counters.get("hits", 0), state.counters.get("misses", 0)
-    model = f"model {state.card.model}" if state.card else "no pool has served it lately"
+    model = f"model {printable(state.card.model)}" if state.card else "no pool has served it lately"
     truncated, expired = state.counters.get("truncated", 0), state.counters.get("expired", 0)
-    head = Text(f"\n{state.task}:{state.tag}", style="bold")
+    head = Text(f"\n{state.task}:{printable(state.tag)}", style="bold")
     head.append(f"  {model}\ncache hits {hits}, misses {misses} · ", style="not bold")
     head.append(f"dead letters kept {state.dead}, expired {expired}, texts truncated {truncated}", style="not bold")
     lanes = _table("lane", "waiting", "in flight", "rows", "text", "oldest", "dead")
@@ -39,7 +39,8 @@ def _queue_view(state: QueueState) -> list[RenderableType]:
         # What a silent worker held has been taken over by others.
         held, rate = (str(beat.in_flight_rows), f"{beat.rows_per_s:.1f}") if worker.alive else ("-", "-")
         counts = (held, str(beat.rows_done), rate)
-        workers.add_row(worker.name, worker_state(worker), *counts, f"{duration(worker.progress_age_ms / 1000)} ago")
+        name, state_word = plain(worker.name), plain(worker_state(worker))  # whoever beats chooses both
+        workers.add_row(name, state_word, *counts, f"{duration(worker.progress_age_ms / 1000)} ago")
     return [head, lanes, workers if workers.row_count else Text("no workers")]
 
 
@@ -139,6 +140,16 @@ def health_reason(workers: Sequence[WorkerState]) -> str:
     """Why nobody is healthy, in a few words."""
     states = sorted({worker_state(worker) for worker in workers})
     return f"they are {' and '.join(states)}" if states else "none has reported"
+
+
+def printable(text: str) -> str:
+    """What cannot be printed as escapes, so that no text steers the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def plain(text: str) -> Text:
+    """A cell that is neither markup nor control sequence."""
+    return Text(printable(text) or "-")
 
 
 def clip(text: str, width: int) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -17,6 +18,9 @@ from producer.settings import SharedSettings
 Transport = Literal["tcp", "tls", "unix"]
 Endpoint = tuple[str, int]
 """Host and port."""
+
+_OURS = ("decode_responses", "socket_timeout", "socket_connect_timeout", "timeout")
+"""Options that a URL cannot set: replies are bytes here, and every call brings its own time."""
 
 _SENTINEL_PORT = 26379
 _SENTINEL_URL = re.compile(
@@ -90,13 +94,25 @@ def url_errors() -> Iterator[None]:
 def _read_options(url: str, settings: SharedSettings) -> tuple[Transport, dict[str, Any]]:
     options: dict[str, Any] = parse_url(url)
     connection_class = options.pop("connection_class", None)
-    options.pop("decode_responses", None)  # replies are bytes here, whatever the URL asks for
+    for name in _OURS:
+        options.pop(name, None)
     if not options.get("password"):
         options["username"] = options.get("username") or settings.redis_user or None
         options["password"] = settings.redis_password or None
     if connection_class is UnixDomainSocketConnection:
         return "unix", options
     return "tls" if connection_class is SSLConnection else "tcp", options
+
+
+def check_files(address: Address) -> None:
+    """Refuse certificates that are not there, by the option that names them: redis-py would not say which.
+
+    Raises:
+        ConfigurationError: a file is missing.
+    """
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if address.transport == "tls" and (path := address.options.get(name)) and not Path(path).is_file():
+            raise ConfigurationError(f"{name} in REDIS_URL names a file that is not there", code="bad_redis_url")
 
 
 def _read_host(text: str) -> Endpoint:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from producer import effects, requests, state
 from producer.aio_listener import AsyncListener, TaskMailbox
-from producer.connection import SHORTEST_S, STATE_S, connect_async, redis_errors, run_script_async
+from producer.connection import SHORTEST_S, STATE_S, connect_async, first_of, redis_errors, run_script_async
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.effects import Effect, Flow, Result, Steps
@@ -19,6 +19,7 @@ from producer.errors import HeadraceError, InvalidRequest
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
+from producer.wire.codec import PEEK_BYTES
 from producer.wire.keys import QueueKeys, hint_channel, pools_key
 from producer.wire.models import TaskName
 
@@ -153,8 +154,8 @@ class AsyncProducer:
         match effect:
             case effects.Lookup(keys, left_s):
                 answer = await self._within(left_s, self._look_up(keys))
-            case effects.Exists(keys):
-                answer = await self._exist(keys)
+            case effects.Peek(keys):
+                answer = await self._peek(keys)
             case effects.Enqueue(digests, make_call, left_s):
                 await self._listener.watch(mailbox, digests, left_s)
                 answer = await self._within(left_s, run_script_async(self._client, make_call(self._listener.channel)))
@@ -173,8 +174,17 @@ class AsyncProducer:
     async def _within(self, left_s: float, answer: Awaitable[Any]) -> Any:
         """Give up on Redis within so many seconds (or in a quarter of one, if that is more)."""
         with redis_errors():
-            async with asyncio.timeout(max(left_s, SHORTEST_S)):
-                return await answer
+            # Not by asyncio.timeout: before Python 3.12 redis-py may lose the cancellation, and wait on.
+            asking = asyncio.ensure_future(answer)
+            try:
+                await asyncio.wait({asking}, timeout=max(left_s, SHORTEST_S))
+            finally:
+                if not asking.done():
+                    asking.cancel()
+            if not asking.done() or asking.cancelled():
+                asking.add_done_callback(_forget)
+                raise TimeoutError
+            return asking.result()
 
     async def _look_up(self, keys: tuple[str, ...]) -> Any:
         due = self._counters.take_due()
@@ -183,13 +193,13 @@ class AsyncProducer:
         async with self._client.pipeline(transaction=False) as pipeline:
             pipeline.mget(keys)
             self._counters.write(pipeline, due)
-            return (await pipeline.execute())[0]
+            return first_of(await pipeline.execute(raise_on_error=False))
 
-    async def _exist(self, keys: tuple[str, ...]) -> Any:
+    async def _peek(self, keys: tuple[str, ...]) -> Any:
         with redis_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for key in keys:
-                    pipeline.exists(key)
+                    pipeline.getrange(key, 0, PEEK_BYTES - 1)
                 return await pipeline.execute()
 
     async def _read_state(self, queue: QueueKeys) -> QueueState:
@@ -208,6 +218,12 @@ class AsyncProducer:
             async with self._client.pipeline(transaction=False) as pipeline:
                 self._counters.write(pipeline, due)
                 await pipeline.execute()
+
+
+def _forget(asking: asyncio.Future[Any]) -> None:
+    """Take the error of an answer that nobody waits for any more."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 async def _pull(texts: Iterator[str] | AsyncIterator[str], count: int) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from producer.errors import redacted
 from producer.hints import Switchboard
 
 logger = logging.getLogger("headrace.producer")
@@ -66,8 +67,7 @@ class AsyncListener:
         """Stop the task and wait for its end."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
 
     async def _listen(self) -> None:
         while True:
@@ -75,7 +75,7 @@ class AsyncListener:
                 await self._hear()
             except (RedisError, OSError) as error:
                 self._settled.set()  # nobody need wait for a subscription that cannot come
-                logger.warning("hints are interrupted, results are looked for at intervals: %s", error)
+                logger.warning("hints are interrupted, results are looked for at intervals: %s", redacted(error))
                 await asyncio.sleep(_BACKOFF_S)
 
     async def _hear(self) -> None:

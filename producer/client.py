@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from producer import effects, requests, state
-from producer.connection import LONGEST_S, STATE_S, Clients, redis_errors, run_script
+from producer.connection import LONGEST_S, STATE_S, Clients, first_of, redis_errors, run_script
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.effects import Effect, Flow, Result, Steps
@@ -19,6 +19,7 @@ from producer.listener import Listener, ThreadMailbox
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
+from producer.wire.codec import PEEK_BYTES
 from producer.wire.keys import QueueKeys, hint_channel, pools_key
 from producer.wire.models import TaskName
 
@@ -175,8 +176,8 @@ class Producer:
         match effect:
             case effects.Lookup(keys, left_s):
                 answer = self._look_up(keys, left_s)
-            case effects.Exists(keys):
-                answer = self._exist(keys)
+            case effects.Peek(keys):
+                answer = self._peek(keys)
             case effects.Enqueue(digests, make_call, left_s):
                 self._listener.watch(mailbox, digests, left_s)
                 with redis_errors():
@@ -202,12 +203,12 @@ class Producer:
             with client.pipeline(transaction=False) as pipeline:
                 pipeline.mget(keys)
                 self._counters.write(pipeline, due)
-                return pipeline.execute()[0]
+                return first_of(pipeline.execute(raise_on_error=False))
 
-    def _exist(self, keys: tuple[str, ...]) -> Any:
+    def _peek(self, keys: tuple[str, ...]) -> Any:
         with redis_errors(), self._clients.usual.pipeline(transaction=False) as pipeline:
             for key in keys:
-                pipeline.exists(key)
+                pipeline.getrange(key, 0, PEEK_BYTES - 1)
             return pipeline.execute()
 
     def _read_state(self, queue: QueueKeys, left_s: float = LONGEST_S) -> QueueState:

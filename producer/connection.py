@@ -20,8 +20,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from producer.address import read_address, url_errors
-from producer.errors import RedisUnavailable
+from producer.address import Transport, check_files, read_address, url_errors
+from producer.errors import RedisUnavailable, redacted
 from producer.failover import ASYNC_FOLLOWING, ASYNC_LEAVING, FOLLOWING, LEAVING
 from producer.sentinel import AsyncMasterFinder, MasterFinder
 from producer.settings import SharedSettings
@@ -92,30 +92,46 @@ def connect(settings: SharedSettings, *, timeout_s: float = LONGEST_S) -> redis.
         ConfigurationError: the URL cannot be read.
     """
     address = read_address(settings)
-    options = {**_options(timeout_s), "retry": Retry(_backoff(), _RETRIES, _RETRIED), **address.options}
+    options = {
+        **_options(timeout_s, address.transport),
+        "retry": Retry(_backoff(), _RETRIES, _RETRIED),
+        **address.options,
+    }
     classes = LEAVING
     if address.sentinels:
         classes, options = FOLLOWING, {**options, "finder": MasterFinder(address.sentinels, timeout_s)}
     with url_errors():
         pool = redis.BlockingConnectionPool(
-            _MOST_CONNECTIONS, timeout_s, connection_class=classes[address.transport], **options
+            options.pop("max_connections", _MOST_CONNECTIONS),
+            timeout_s,
+            connection_class=classes[address.transport],
+            **options,
         )
         pool.connection_class(**pool.connection_kwargs)  # an option that does not exist is refused here and now
+        check_files(address)
         return redis.Redis.from_pool(pool)
 
 
 def connect_async(settings: SharedSettings) -> redis.asyncio.Redis:
     """The same for asyncio, where each call brings its own timeout."""
     address = read_address(settings)
-    options = {**_options(LONGEST_S), "retry": AsyncRetry(_backoff(), _RETRIES, _RETRIED), **address.options}
+    options = {
+        **_options(LONGEST_S, address.transport),
+        "retry": AsyncRetry(_backoff(), _RETRIES, _RETRIED),
+        **address.options,
+    }
     classes = ASYNC_LEAVING
     if address.sentinels:
         classes, options = ASYNC_FOLLOWING, {**options, "finder": AsyncMasterFinder(address.sentinels)}
     with url_errors():
         pool = redis.asyncio.BlockingConnectionPool(
-            _MOST_CONNECTIONS, LONGEST_S, connection_class=classes[address.transport], **options
+            options.pop("max_connections", _MOST_CONNECTIONS),
+            LONGEST_S,
+            connection_class=classes[address.transport],
+            **options,
         )
         pool.connection_class(**pool.connection_kwargs)
+        check_files(address)
         return redis.asyncio.Redis.from_pool(pool)
 
 
@@ -139,6 +155,13 @@ async def run_script_async(client: redis.asyncio.Redis, call: ScriptCall) -> Any
         return await client.execute_command(*call.command)
 
 
+def first_of(replies: list[Any]) -> Any:
+    """The reply to a pipeline's first command; what the others came to is not worth an error."""
+    if isinstance(replies[0], Exception):
+        raise replies[0]
+    return replies[0]
+
+
 def is_full(error: ResponseError) -> bool:
     """Whether Redis has no memory left. Before Redis 7, what a script's command was refused for stands in its text."""
     return isinstance(error, OutOfMemoryError) or "-OOM " in str(error)
@@ -157,12 +180,14 @@ def redis_errors() -> Iterator[None]:
     except ScriptsMissing as error:
         raise RedisUnavailable(str(error)) from error
     except (AuthenticationError, NoPermissionError) as error:
-        raise RedisUnavailable(f"Redis refuses the user or the password: {error}", code="redis_refused") from error
+        raise RedisUnavailable(
+            f"Redis refuses the user or the password: {redacted(error)}", code="redis_refused"
+        ) from error
     except ResponseError as error:
         lead = "Redis is full" if is_full(error) else "Redis answers with an error"
-        raise RedisUnavailable(f"{lead}: {error}", code="redis_refused") from error
+        raise RedisUnavailable(f"{lead}: {redacted(error)}", code="redis_refused") from error
     except (RedisError, OSError) as error:
-        text = str(error) or "no answer in time"
+        text = redacted(error) or "no answer in time"
         raise RedisUnavailable(f"Redis cannot be reached: {text}{_TLS_HINT if _CLOSED.search(text) else ''}") from error
 
 
@@ -177,13 +202,12 @@ def _loading_errors() -> Iterator[None]:
         ) from error
 
 
-def _options(timeout_s: float) -> dict[str, Any]:
+def _options(timeout_s: float, transport: Transport) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "socket_keepalive": True,
-        "socket_keepalive_options": _KEEPALIVE,
         "decode_responses": False,
+        **({} if transport == "unix" else {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from producer import requests
-from producer.effects import Emit, Exists, Flow, Inspect, ListPools, Lookup, Pull
+from producer.effects import Emit, Flow, Inspect, ListPools, Lookup, Peek, Pull
 from producer.errors import (
     HeadraceError,
     MalformedMessage,
@@ -19,7 +19,7 @@ from producer.errors import (
 from producer.flight import Flight
 from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
 from producer.settings import ProducerSettings
-from producer.wire.codec import decode_vector
+from producer.wire.codec import begins_result, decode_vector, is_result
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
 from producer.wire.models import TASKS, TaskName, resolve
@@ -67,9 +67,9 @@ class Core:
             keys = tuple(self.queues["embed"].reply(row.digest) for row in rows[first : first + _ROWS_PER_QUESTION])
             if self.seal.signs:  # what does not verify is not there
                 values = yield Lookup(keys, self.settings.timeout_s)
-                found += [self.seal.open(key, value) is not None for key, value in zip(keys, values, strict=True)]
+                found += [is_result(self.seal.open(key, value)) for key, value in zip(keys, values, strict=True)]
             else:
-                found += [bool(there) for there in (yield Exists(keys))]
+                found += [begins_result(start) for start in (yield Peek(keys))]
         return found
 
     def iter_embed(self, kind: str, window: int, timeout_s: float | None) -> Flow[None]:

@@ -21,8 +21,8 @@ class Lookup:
 
 
 @dataclass(frozen=True)
-class Exists:
-    """Ask which reply keys are there, without reading them. Answer: a list of 0 and 1."""
+class Peek:
+    """Read the first bytes of reply keys, which tell results from failures. Answer: a list of bytes, empty for none."""
 
     keys: tuple[str, ...]
 
@@ -87,7 +87,7 @@ class Emit:
     value: Any
 
 
-Effect = Lookup | Exists | Enqueue | Wait | Unwatch | Count | Inspect | ListPools | Pull | Emit
+Effect = Lookup | Peek | Enqueue | Wait | Unwatch | Count | Inspect | ListPools | Pull | Emit
 Result = TypeVar("Result")
 Flow = Generator[Effect, Any, Result]
 

@@ -14,6 +14,8 @@ HeadraceError
     └── UnsupportedVersion          a message of another protocol version
 """
 
+import re
+
 __all__ = [
     "ConfigurationError",
     "HeadraceError",
@@ -28,6 +30,18 @@ __all__ = [
     "UnknownModel",
     "UnsupportedVersion",
 ]
+
+
+_REPEATED = re.compile(r",? with args beginning with.*", re.DOTALL)
+
+
+def redacted(error: BaseException) -> str:
+    """What a server's error says, without the arguments that it repeats of a command it does not know: those of a login
+    are secret. The error itself is redacted, too, for whoever prints the chain that it is the cause of."""
+    text = _REPEATED.sub("", str(error))
+    if text != str(error):
+        error.args = (text,)
+    return text
 
 
 class HeadraceError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from producer.effects import Count, Enqueue, Flow, Inspect, Lookup, Unwatch, Wait
 from producer.errors import MalformedMessage, QueueFull, RedisUnavailable
 from producer.wire import scripts
-from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, decode_reply
+from producer.wire.codec import MAX_BUDGET_MS, decode_reply
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import FailureReply, JobHeader, Reply, Row
 from producer.wire.signing import Seal
@@ -14,8 +14,6 @@ from producer.wire.signing import Seal
 logger = logging.getLogger("headrace.producer")
 
 _ROWS_PER_LOOKUP = 1000
-_ROWS_PER_ENQUEUE = 2 * MAX_ROWS_PER_JOB
-_BYTES_PER_ENQUEUE = 1 << 20
 _FIRST_RECHECK_S = 0.1
 _LAST_RECHECK_S = 2.0
 _HEAL_AFTER_S = 1.0
@@ -206,7 +204,7 @@ def _sized_chunks(rows: Sequence[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         row_bytes = len(row.text.encode())
-        if chunk and (len(chunk) == _ROWS_PER_ENQUEUE or size + row_bytes > _BYTES_PER_ENQUEUE):
+        if chunk and (len(chunk) == scripts.MAX_ROWS_PER_CALL or size + row_bytes > scripts.MAX_BYTES_PER_CALL):
             yield chunk
             chunk, size = [], 0
         chunk.append(row)

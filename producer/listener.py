@@ -8,6 +8,7 @@ from contextlib import suppress
 import redis
 from redis.exceptions import RedisError
 
+from producer.errors import redacted
 from producer.hints import Switchboard
 
 logger = logging.getLogger("headrace.producer")
@@ -84,7 +85,7 @@ class Listener:
             except (RedisError, OSError, ValueError) as error:
                 self._settled.set()  # nobody need wait for a subscription that cannot come
                 if not self._stopping.is_set():
-                    logger.warning("hints are interrupted, results are looked for at intervals: %s", error)
+                    logger.warning("hints are interrupted, results are looked for at intervals: %s", redacted(error))
                     self._stopping.wait(_BACKOFF_S)
 
     def _hear(self) -> None:

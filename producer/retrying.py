@@ -10,15 +10,13 @@ import redis
 from producer.connection import run_script
 from producer.settings import ProducerSettings
 from producer.wire import scripts
-from producer.wire.codec import MAX_BUDGET_MS, MAX_ROWS_PER_JOB, is_result
+from producer.wire.codec import MAX_BUDGET_MS, is_result
 from producer.wire.keys import Lane, QueueKeys, hint_channel
 from producer.wire.messages import DeadLetter, Job, JobHeader, Row
 from producer.wire.scripts import LaneLimit
 from producer.wire.signing import Seal
 
 _ROWS_PER_LOOKUP = 1000
-_ROWS_PER_ENQUEUE = 2 * MAX_ROWS_PER_JOB
-_BYTES_PER_ENQUEUE = 1 << 20
 
 Ask = Callable[[Callable[[redis.Redis], Any]], Any]
 Readable = tuple[DeadLetter, Job]
@@ -121,7 +119,7 @@ def _batches(letters: Sequence[Readable]) -> Iterator[list[Readable]]:
         rows = size_bytes = 0
         for letter, job in group:
             rows, size_bytes = rows + len(job.rows), size_bytes + letter.payload_bytes
-            if batch and (rows > _ROWS_PER_ENQUEUE or size_bytes > _BYTES_PER_ENQUEUE):
+            if batch and (rows > scripts.MAX_ROWS_PER_CALL or size_bytes > scripts.MAX_BYTES_PER_CALL):
                 yield batch
                 batch, rows, size_bytes = [], len(job.rows), letter.payload_bytes
             batch.append((letter, job))

@@ -9,6 +9,7 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from producer.address import Endpoint, Sentinels
+from producer.errors import redacted
 
 _LONGEST_S = 0.5
 _SHORTEST_S = 0.1
@@ -114,9 +115,13 @@ def _read(reply: Any) -> Endpoint | None:
     return (str(reply[0]), int(reply[1])) if reply else None
 
 
+def _told(answer: _Answer) -> str:
+    return redacted(answer) if isinstance(answer, Exception) else "no such service"
+
+
 def _nobody_knows(service: str, answers: Mapping[Endpoint, _Answer]) -> RedisError:
     """The error when no Sentinel names a master: one that is not tried again at once if a Sentinel was silent."""
-    told = "; ".join(f"{host}:{port}: {answer or 'no such service'}" for (host, port), answer in answers.items())
+    told = "; ".join(f"{host}:{port}: {_told(answer)}" for (host, port), answer in answers.items())
     text = f"no Sentinel names a master for {service!r} ({told})"
     if any(isinstance(answer, AuthenticationError | NoPermissionError) for answer in answers.values()):
         return AuthenticationError(text)

@@ -50,7 +50,7 @@ class SharedSettings:
         "Redis to use (redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://).",
         shown=False,  # it may hold a password
     )
-    redis_user: str = setting("", "HEADRACE_REDIS_USER", "User at Redis, unless the URL names one.")
+    redis_user: str = setting("", "HEADRACE_REDIS_USER", "User at Redis, unless the URL names a user or a password.")
     redis_password: str = setting(
         "", "HEADRACE_REDIS_PASSWORD", "Password at Redis, unless the URL holds one.", secret=True
     )
@@ -112,7 +112,7 @@ def _read_secret(env: str, environ: Mapping[str, str]) -> str:
     if value:
         raise ConfigurationError(f"{env} and {env}_FILE are both set: keep one of them")
     try:
-        value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        value = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise ConfigurationError(f"the file that {env}_FILE names cannot be read: {error.strerror}") from None
     except ValueError:
@@ -130,11 +130,21 @@ def _check_values(settings: Any) -> None:
         value: Any = getattr(settings, field.name)
         kind: type = type(field.default)
         fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        if isinstance(value, str) and not value.isascii() and _is_broken(value):
+            raise ConfigurationError(f"{env} is not text in UTF-8")
         if not fits:
             code = "bad_redis_url" if env == "REDIS_URL" else None
             raise ConfigurationError(f"{label} must be {_NOUNS[kind]}, not {type(value).__name__}", code=code)
         if minimum is not None and not minimum <= value < math.inf:
             raise ConfigurationError(f"{label} must be at least {minimum:g} and finite, not {value:g}")
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _check_namespace(namespace: str) -> None:

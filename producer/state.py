@@ -78,12 +78,13 @@ class QueueState:
     def estimated_wait_s(self, lane: Lane) -> float | None:
         """How long the pool needs for what is before a new row of the lane; None if nobody can tell.
 
-        Interactive rows go first. The rate is that of the healthy workers lately, or on average since ever.
+        Interactive rows go first. The rate is what the healthy workers do while they are busy, on average since ever;
+        until that is counted, what they have done lately.
         """
         workers = [worker for worker in self.workers if worker.healthy]
         rate = sum(worker.heartbeat.rows_per_s for worker in workers)
-        if not rate and self.counters.get("busy_ms"):
-            rate = len(workers) * self.counters.get("rows", 0) * 1000 / self.counters["busy_ms"]
+        if self.counters.get("busy_ms", 0) > 0 and self.counters.get("rows", 0) > 0:
+            rate = len(workers) * self.counters["rows"] * 1000 / self.counters["busy_ms"]
         ahead = self.lanes[Lane.INTERACTIVE].rows + (self.lanes[Lane.BULK].rows if lane is Lane.BULK else 0)
         return ahead / rate if rate else None
 
@@ -103,7 +104,12 @@ def ask(pipeline: Any, queue: QueueKeys) -> None:
 
 
 def parse(queue: QueueKeys, replies: Sequence[Any]) -> QueueState:
-    """Read the replies to `ask`; one that is an error (no such group yet) counts as empty."""
+    """Read the replies to `ask`; one that is an error (no such group yet) counts as empty.
+
+    Raises the error of the first, the server's time, without which nothing can be told.
+    """
+    if isinstance(replies[0], Exception):
+        raise replies[0]
     answers: list[Any] = [None if isinstance(reply, Exception) else reply for reply in replies]
     (seconds, microseconds), lanes, (load, dead, workers, stats, card) = answers[0], answers[1:-5], answers[-5:]
     now_ms = seconds * 1000 + microseconds // 1000

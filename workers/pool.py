@@ -16,7 +16,7 @@ from typing import TypeVar
 import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from producer.errors import ConfigurationError
+from producer.errors import ConfigurationError, redacted
 from producer.wire.keys import QueueKeys
 from producer.wire.models import TaskName, resolve
 from workers.names import take_names
@@ -120,7 +120,7 @@ class Pool:
             except AuthenticationError as error:
                 raise refused(error) from error
             except (RedisError, OSError) as error:
-                logger.warning("Redis does not serve yet: %s", error)
+                logger.warning("Redis does not serve yet: %s", redacted(error))
                 self._wait(_RETRY_S)
         return None
 

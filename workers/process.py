@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, 
 from redis.retry import Retry
 
 from producer.connection import connect
-from producer.errors import ConfigurationError, HeadraceError, MalformedMessage
+from producer.errors import ConfigurationError, HeadraceError, MalformedMessage, redacted
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import QueueKeys
 from producer.wire.messages import ModelCard
@@ -172,7 +172,7 @@ def connect_worker(settings: WorkerSettings) -> redis.Redis:
 
 def refused(error: AuthenticationError) -> ConfigurationError:
     """The error of a process that Redis does not let in; another start would not help."""
-    return ConfigurationError(f"Redis refuses the user or the password: {error}", code="redis_refused")
+    return ConfigurationError(f"Redis refuses the user or the password: {redacted(error)}", code="redis_refused")
 
 
 def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag) -> None:
@@ -193,7 +193,7 @@ def claim_card(streams: Streams, card: ModelCard, ttl_s: int, stopping: StopFlag
         except AuthenticationError as error:
             raise refused(error) from error
         except (RedisError, OSError) as error:
-            logger.warning("Redis does not serve yet: %s", error)
+            logger.warning("Redis does not serve yet: %s", redacted(error))
             stopping.wait(1.0)
             continue
         if published.weights_sha256 != card.weights_sha256:
@@ -226,7 +226,7 @@ def _tidy(streams: Streams) -> None:
         streams.prepare()
         forget_old_workers(streams)
     except (RedisError, OSError) as error:
-        logger.warning("traces of old workers could not be removed: %s", error)
+        logger.warning("traces of old workers could not be removed: %s", redacted(error))
 
 
 def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from producer.errors import MalformedMessage
+from producer.errors import MalformedMessage, redacted
 from producer.wire.codec import decode_message, encode_message
 from producer.wire.keys import Lane, QueueKeys, pools_key
 from producer.wire.messages import Heartbeat, ModelCard
@@ -98,7 +98,7 @@ class Pulse:
                 try:
                     part()
                 except (RedisError, OSError, MalformedMessage) as error:
-                    logger.debug("a part of the heartbeat failed: %s", error)
+                    logger.debug("a part of the heartbeat failed: %s", redacted(error))
                 except Exception as error:  # noqa: BLE001 - without this thread nobody would renew the leases
                     logger.error("a part of the heartbeat failed: %s", type(error).__name__)
             self._closing.wait(self._interval_s)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError
 
+from producer.errors import redacted
 from producer.wire.codec import MAX_ROWS_PER_JOB
 from producer.wire.keys import Lane
 from producer.wire.messages import Reply
@@ -85,7 +86,7 @@ class Runner:
             except (RedisError, OSError) as error:
                 wait_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1
-                logger.warning("Redis does not serve, trying again in %.1f s: %s", wait_s, error)
+                logger.warning("Redis does not serve, trying again in %.1f s: %s", wait_s, redacted(error))
                 self._streams.reconnect()
                 # Nobody could renew: what looks abandoned gets the time of a lease to show that it is not.
                 self._take_over_at = time.monotonic() + self._lease_s
@@ -179,4 +180,4 @@ class Runner:
         try:
             self._streams.hand_back(attempts)
         except (RedisError, OSError) as error:
-            logger.warning("jobs in hand could not be handed back, their lease will end: %s", error)
+            logger.warning("jobs in hand could not be handed back, their lease will end: %s", redacted(error))

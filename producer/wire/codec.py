@@ -113,6 +113,15 @@ def decode_reply(data: bytes) -> Reply:
     return FailureReply(code=body["error"], message=body["message"], failed_at_ms=body["failed_at_ms"])
 
 
+PEEK_BYTES = 32
+"""Enough of a reply to tell a result from a failure."""
+
+
+def begins_result(start: bytes) -> bool:
+    """Whether a value whose first `PEEK_BYTES` these are looks like an answer; it may still be damaged behind them."""
+    return start.startswith(_RESULT_STARTS)
+
+
 def is_result(data: bytes | None) -> bool:
     """Whether the value of a reply key is an answer: there, readable, and no failure."""
     try:
@@ -154,6 +163,10 @@ def decode_message(cls: type[Message], data: bytes) -> Message:
 def _type_name(annotation: Any) -> str:
     """The name of a field's type; the one that is no class is the task's literal."""
     return annotation.__name__ if isinstance(annotation, type) else "TaskName"
+
+
+_RESULT_STARTS = tuple(b"\x82\xa1v" + bytes([VERSION]) + msgpack.packb(name) for name in ("vector", "score"))
+"""How the two kinds of results begin: a map of two, the version, and the name of what it holds."""
 
 
 def _pack(body: dict[str, Any]) -> bytes:
@@ -198,6 +211,8 @@ def _check_types(body: dict[str, Any], types: dict[str, type]) -> None:
     for name, expected in types.items():
         if type(body[name]) is not expected:
             raise MalformedMessage(f"{name} is not of type {expected.__name__}")
+        if expected is float and not math.isfinite(body[name]):
+            raise MalformedMessage(f"{name} is not a finite number")
 
 
 def _utf8(text: bytes) -> str:

@@ -41,6 +41,11 @@ class ScriptCall:
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
 
 
+MAX_ROWS_PER_CALL = 2 * MAX_ROWS_PER_JOB
+MAX_BYTES_PER_CALL = 1 << 20
+"""How much one call of `enqueue` carries, so that no script runs for long."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaneLimit:
     """How much a lane may hold; an empty lane takes one row, whatever its size."""

@@ -1,7 +1,11 @@
 """How clients and workers log in, what a user may not do, and a name behind which another server becomes the master."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import redis
 
 from console.redis_server import RedisServer
 from console.stack import Stack
-from producer import ProducerSettings, RedisUnavailable
+from producer import ConfigurationError, Producer, ProducerSettings, RedisUnavailable
 from producer.settings import load
 from tests.conftest import SERVERS, Servers, StartPool, make_site
 from tests.integration.harness.commands import call, check_one_line, check_success, run
@@ -150,3 +154,87 @@ async def _check_demotion(site: Site, first: redis.Redis, second: RedisServer, n
 async def _embed(site: Site, text: str, **settings: Any) -> Any:
     async with site.async_producer(**settings) as producer:
         return await producer.embed(text)
+
+
+def test_a_server_that_repeats_a_login_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """Some servers and proxies do not know HELLO, and name its arguments, the password among them."""
+    with Echoing(b"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'app' 's3cret'\r\n") as echoing:
+        url = f"redis://app:s3cret@127.0.0.1:{echoing.port}/0"
+        with Producer.from_url(url, embed_model="fake") as producer, pytest.raises(RedisUnavailable) as failure:
+            producer.embed("text", timeout_s=1.0)
+        with redis.Redis() as nobody:
+            done = run(Site(url=url, namespace="echo", client=nobody), "status", options=("--debug",))
+    assert "unknown command" in str(failure.value)
+    assert "s3cret" not in f"{failure.value} {failure.value.__cause__} {caplog.text} {done.stdout} {done.stderr}"
+
+
+def test_a_unix_socket_works(server_program: Path, tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with (
+        RedisServer(server_program, extra=("--unixsocket", str(path))) as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        site = Site(url=f"unix://{path}?db=0", namespace="socket", client=client)
+        with Engine(site), site.producer() as producer:
+            assert np.array_equal(producer.embed("sync"), vector_of("sync"))
+
+            async def ask() -> None:
+                async with site.async_producer() as asking:
+                    assert np.array_equal(await asking.embed("async"), vector_of("async"))
+
+            asyncio.run(ask())
+
+
+def test_options_of_the_url(own_site: Site) -> None:
+    """One that bounds the connections is taken; ours are the timeouts."""
+    url = f"{own_site.url}?max_connections=3&socket_timeout=60&timeout=60"
+    with Engine(own_site), own_site.producer(url=url) as producer, ThreadPoolExecutor(20) as threads:
+        vectors = list(threads.map(producer.embed, [f"text {number}" for number in range(40)]))
+    assert len(vectors) == 40
+    with pytest.raises(ConfigurationError, match="ssl_ca_certs in REDIS_URL names a file that is not there"):
+        own_site.producer(url="rediss://localhost:1/0?ssl_ca_certs=/nowhere/ca.pem")
+
+
+def test_results_are_read_though_statistics_cannot_be_written(own_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.counters._INTERVAL_S", 0.0)
+
+    async def ask() -> None:
+        async with own_site.async_producer() as asking:
+            for _ in range(3):
+                assert np.array_equal(await asking.embed("cached"), vector_of("cached"))
+
+    with own_site.producer() as producer:
+        with Engine(own_site):
+            producer.embed("cached")
+        own_site.client.set(own_site.queue().stats, "spoilt")
+        for _ in range(3):
+            assert np.array_equal(producer.embed("cached"), vector_of("cached"))
+        asyncio.run(ask())
+
+
+class Echoing:
+    """A server that answers everything with one line. A context manager."""
+
+    def __init__(self, line: bytes) -> None:
+        self._line = line
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                while connection.recv(65536):
+                    connection.sendall(self._line)
+
+    def __enter__(self) -> "Echoing":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()

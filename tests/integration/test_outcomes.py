@@ -109,3 +109,17 @@ class Fail:
     def __call__(self, batch: Sequence[Input]) -> None:
         if self._text in batch and next(self._seen) < self._times:
             raise ValueError(f"cannot run {self._text}")
+
+
+def test_a_failure_or_rubbish_is_not_called_cached(site: Site) -> None:
+    def fail(_batch: object) -> None:
+        raise ValueError("no")
+
+    with Engine(site, FakeModel(fail)), site.producer() as producer:
+        with pytest.raises(RowFailed):
+            producer.embed("bad", "passage")
+        site.client.set(site.queue().reply(passage("rubbish").digest), b"rubbish")
+        assert producer.cached(["bad", "rubbish", "missing"]) == [False, False, False]
+    with Engine(site), site.producer() as producer:
+        producer.embed("bad", "passage")
+        assert producer.cached(["bad"]) == [True]

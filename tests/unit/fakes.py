@@ -16,11 +16,11 @@ from producer.effects import (
     Effect,
     Emit,
     Enqueue,
-    Exists,
     Flow,
     Inspect,
     ListPools,
     Lookup,
+    Peek,
     Pull,
     Result,
     Steps,
@@ -31,7 +31,7 @@ from producer.errors import HeadraceError, RedisUnavailable
 from producer.results import Vector
 from producer.settings import ProducerSettings
 from producer.state import LaneState, QueueState, WorkerState
-from producer.wire.codec import encode_reply, encode_vector
+from producer.wire.codec import PEEK_BYTES, encode_reply, encode_vector
 from producer.wire.keys import Kind, Lane, QueueKeys
 from producer.wire.messages import FailureReply, Heartbeat, Reply, Row, ScoreReply
 from producer.wire.scripts import LaneLimit, ScriptCall
@@ -221,8 +221,8 @@ class FakeServer:
         match effect:
             case Lookup(keys, _):
                 return self._look_up(keys)
-            case Exists(keys):
-                return [int(key.rsplit(":", 1)[1] in self.values) for key in keys]
+            case Peek(keys):
+                return [self.values.get(key.rsplit(":", 1)[1], b"")[:PEEK_BYTES] for key in keys]
             case Enqueue():
                 return self._enqueue(effect)
             case Wait(timeout_s):

@@ -19,7 +19,7 @@ import producer
 from producer import AsyncProducer, ConfigurationError, HeadraceError, InvalidText, Producer, RedisUnavailable
 from producer.wire.codec import encode_reply
 from producer.wire.keys import Lane
-from tests.unit.fakes import EMBED_QUEUE, query, result_of, vector_of
+from tests.unit.fakes import EMBED_QUEUE, failure, query, result_of, vector_of
 
 UNREACHABLE = "redis://:secret@unreachable.invalid:1/0"
 ROOT = Path(__file__).parents[2]
@@ -160,9 +160,10 @@ def test_cached_vectors_need_no_worker(server: redis.Redis, run: Callable[..., A
 
 @both
 def test_cached_rows_are_told_without_a_worker(server: redis.Redis, run: Callable[..., Any]) -> None:
-    server.set(EMBED_QUEUE.reply(query("a").digest), b"anything")
+    server.set(EMBED_QUEUE.reply(query("a").digest), encode_reply(result_of(query("a"))))
+    server.set(EMBED_QUEUE.reply(query("b").digest), encode_reply(failure()))
 
-    assert run(lambda client: client.cached(["a", "b"], "query")) == [True, False]
+    assert run(lambda client: client.cached(["a", "b", "c"], "query")) == [True, False, False]
 
 
 @both

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from redis.exceptions import NoPermissionError
 
-from producer.state import LaneState, QueueState, WorkerState
+from producer.state import LaneState, QueueState, WorkerState, parse
 from producer.wire.keys import Lane
 from tests.unit.fakes import EMBED_QUEUE, heartbeat, queue_state
 
@@ -29,8 +30,14 @@ def test_interactive_rows_go_first() -> None:
     assert busy.estimated_wait_s(Lane.BULK) == 50.0
 
 
-def test_without_a_recent_rate_the_average_of_all_time_counts_for_each_healthy_worker() -> None:
-    assert state(rates=(0.0, 0.0), rows=1000, busy_ms=100_000).estimated_wait_s(Lane.INTERACTIVE) == 5.0
+@pytest.mark.parametrize("lately", [0.0, 2.0, 500.0])
+def test_what_workers_do_while_they_are_busy_counts_and_not_how_busy_they_were(lately: float) -> None:
+    assert state(rates=(lately, lately), rows=1000, busy_ms=100_000).estimated_wait_s(Lane.INTERACTIVE) == 5.0
+
+
+def test_a_state_without_the_servers_time_is_an_error() -> None:
+    with pytest.raises(NoPermissionError):
+        parse(EMBED_QUEUE, [NoPermissionError("no TIME")] + [None] * 11)
 
 
 @pytest.mark.parametrize("counters", [{}, {"rows": 1000, "busy_ms": 100_000}])
