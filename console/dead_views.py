@@ -89,7 +89,7 @@ def letter_lines(letter: DeadLetter, now_ms: int) -> list[str]:
 
 def retry_line(report: RetryReport) -> str:
     """What was done."""
-    line = f"{letters(report.retried)} retried"
+    line = f"{letters(report.retried)} put on the bulk lane again"
     if report.already_computed:
         line += f", {report.already_computed} deleted whose results are there"
     return line + (f", {report.unreadable} kept that cannot be retried" if report.unreadable else "")

@@ -28,7 +28,7 @@ def _queue_view(state: QueueState) -> list[RenderableType]:
     head = Text(f"\n{state.task}:{printable(state.tag)}", style="bold")
     head.append(f"  {model}\ncache hits {hits}, misses {misses} · ", style="not bold")
     head.append(f"dead letters kept {state.dead}, expired {expired}, texts truncated {truncated}", style="not bold")
-    lanes = _table("lane", "waiting", "in flight", "rows", "text", "oldest", "dead")
+    lanes = _table("lane", "waiting", "in flight", "rows", "text", "oldest", "died")
     for lane, load in state.lanes.items():
         age = duration(load.oldest_age_ms / 1000) if load.oldest_age_ms else "-"
         jobs = (str(load.waiting), str(load.in_flight), str(load.rows), decimal(load.size_bytes))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
@@ -93,6 +93,9 @@ def url_errors() -> Iterator[None]:
 
 def _read_options(url: str, settings: SharedSettings) -> tuple[Transport, dict[str, Any]]:
     options: dict[str, Any] = parse_url(url)
+    database = urlsplit(url).path.strip("/")
+    if not url.startswith("unix:") and database and not database.isdigit():
+        raise ValueError("not a number of a database")
     connection_class = options.pop("connection_class", None)
     for name in _OURS:
         options.pop(name, None)

@@ -179,16 +179,25 @@ def redis_errors() -> Iterator[None]:
         yield
     except ScriptsMissing as error:
         raise RedisUnavailable(str(error)) from error
-    except (AuthenticationError, NoPermissionError) as error:
-        raise RedisUnavailable(
-            f"Redis refuses the user or the password: {redacted(error)}", code="redis_refused"
-        ) from error
-    except ResponseError as error:
-        lead = "Redis is full" if is_full(error) else "Redis answers with an error"
-        raise RedisUnavailable(f"{lead}: {redacted(error)}", code="redis_refused") from error
+    except (AuthenticationError, ResponseError) as error:
+        raise RedisUnavailable(f"{_lead(error)}: {redacted(error)}", code="redis_refused") from error
     except (RedisError, OSError) as error:
         text = redacted(error) or "no answer in time"
         raise RedisUnavailable(f"Redis cannot be reached: {text}{_TLS_HINT if _CLOSED.search(text) else ''}") from error
+
+
+def _lead(error: RedisError) -> str:
+    """What a refusal comes to, in a few words."""
+    text = str(error)
+    if isinstance(error, NoPermissionError) or "ACL failure in script" in text or "NOPERM" in text:
+        return "the user of Redis (HEADRACE_REDIS_USER) may not do this, or not with these keys"
+    if text.startswith(("NOAUTH", "HELLO must be called", "Authentication required")):
+        return "Redis asks for a user and a password (HEADRACE_REDIS_USER, HEADRACE_REDIS_PASSWORD_FILE)"
+    if isinstance(error, AuthenticationError):
+        return "Redis refuses the user or the password"
+    if isinstance(error, ResponseError) and is_full(error):
+        return "Redis is full (raise maxmemory, or let it evict cached results: volatile-lfu)"
+    return "Redis answers with an error"
 
 
 @contextmanager

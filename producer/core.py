@@ -188,7 +188,7 @@ class Core:
         model = self.settings.embed_model if task == "embed" else self.settings.rerank_model
         text = f"{lead}: {state.describe(flight.lane)}"
         if stored := flight.unverified & flight.pending.keys():
-            text += f"; {len(stored)} results do not verify: is HEADRACE_CACHE_KEY the pool's?"
+            text += f"; {len(stored)} results cannot be read or do not verify: is HEADRACE_CACHE_KEY the pool's?"
         served = [
             name.decode(errors="replace") for key, name in sorted(pools.items()) if key.startswith(f"{task}:".encode())
         ]

@@ -32,12 +32,18 @@ __all__ = [
 ]
 
 
-_REPEATED = re.compile(r",? with args beginning with.*", re.DOTALL)
+_REPEATED = re.compile(
+    r",? with args beginning with.*"  # Redis, of a command that it does not know
+    r"|Command # \d+ \(.*\) of pipeline caused error: ",  # redis-py, of any command of a pipeline
+    re.DOTALL,
+)
 
 
 def redacted(error: BaseException) -> str:
-    """What a server's error says, without the arguments that it repeats of a command it does not know: those of a login
-    are secret. The error itself is redacted, too, for whoever prints the chain that it is the cause of."""
+    """What an error of Redis says, without the arguments of the command that it repeats: a login's are secret.
+
+    The error itself is redacted, too, for whoever prints the chain that it is a cause of.
+    """
     text = _REPEATED.sub("", str(error))
     if text != str(error):
         error.args = (text,)

@@ -56,7 +56,7 @@ class Flight:
         found = yield from self._look_up(new, deadline)
         for row in new:
             data = found.get(row.digest)
-            reply = self._decode(data)
+            reply = self._decode(row.digest, data)
             if data is None or reply is None or isinstance(reply, FailureReply):
                 if data is not None:
                     self._stale_failures[row.digest] = data
@@ -109,7 +109,7 @@ class Flight:
         found = yield from self._look_up(rows, deadline)
         answered = []
         for key, data in found.items():
-            reply = self._decode(data)
+            reply = self._decode(key, data)
             if reply is not None and data != self._stale_failures.get(key):
                 self.replies[key] = reply
                 del self.pending[key]
@@ -139,14 +139,14 @@ class Flight:
 
     def _note_unverified(self, digest: bytes) -> None:
         if not self.unverified:
-            logger.warning("a cached reply does not verify and counts as a miss (said once for each call)")
+            logger.warning("a cached reply cannot be read or does not verify: it counts as a miss (said once a call)")
         self.unverified.add(digest)
 
-    def _decode(self, data: bytes | None) -> Reply | None:
+    def _decode(self, digest: bytes, data: bytes | None) -> Reply | None:
         try:
             return None if data is None else decode_reply(data)
-        except MalformedMessage as error:
-            logger.warning("a cached reply cannot be read and counts as a miss: %s", error)
+        except MalformedMessage:
+            self._note_unverified(digest)
             return None
 
     def _enqueue_again(self, rows: Sequence[Row], deadline: float) -> Flow[None]:

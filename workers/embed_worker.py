@@ -8,7 +8,7 @@ import click
 from producer.settings import load as load_settings
 from producer.wire.messages import ModelCard
 from producer.wire.models import resolve, split_revision
-from workers.options import Command, settings_options
+from workers.options import PoolCommand, settings_options
 from workers.pool import Pool
 from workers.process import LoadedModel, configure_logging
 from workers.selftest import embedder_is_invariant
@@ -37,7 +37,9 @@ def load(settings: WorkerSettings) -> LoadedModel:
     return LoadedModel(task=EmbedTask(model, spec), card=card)
 
 
-@click.command("embed", cls=Command, epilog="Example: headrace worker embed --model offline --processes 2 --threads 1")
+@click.command(
+    "embed", cls=PoolCommand, epilog="Example: headrace worker embed --model offline --processes 2 --threads 1"
+)
 @settings_options(WorkerSettings, leave_out={"rerank_model"}, rename={"embed_model": "--model"})
 def main(**flags: Any) -> None:
     """Run the embed pool: texts to vectors."""

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from producer.errors import HeadraceError
+from producer.errors import ConfigurationError, HeadraceError
+from workers.stopping import EXIT_CONFIGURATION
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -35,7 +36,7 @@ class Command(click.Command):
         except HeadraceError as error:
             if ctx.find_root().params.get("debug"):
                 raise
-            raise OneLineError(str(error)) from error
+            raise self.failure(error) from error
         except BrokenPipeError:
             raise  # whoever read the output has seen enough; click ends quietly
         except OSError as error:
@@ -43,6 +44,23 @@ class Command(click.Command):
                 raise
             raise OneLineError(f"the output cannot be written: {error.strerror or error}") from error
         return result
+
+    def failure(self, error: HeadraceError) -> OneLineError:
+        """How an error is shown, and the exit code."""
+        return OneLineError(str(error))
+
+
+class CannotStart(OneLineError):
+    """A pool that is configured in a way that cannot work; a process manager need not try again."""
+
+    exit_code = EXIT_CONFIGURATION
+
+
+class PoolCommand(Command):
+    """A command that runs a pool."""
+
+    def failure(self, error: HeadraceError) -> OneLineError:
+        return CannotStart(str(error)) if isinstance(error, ConfigurationError) else super().failure(error)
 
 
 class Group(click.Group):

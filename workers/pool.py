@@ -20,10 +20,10 @@ from producer.errors import ConfigurationError, redacted
 from producer.wire.keys import QueueKeys
 from producer.wire.models import TaskName, resolve
 from workers.names import take_names
-from workers.process import EXIT_CONFIGURATION, Load, Place, connect_worker, refused, serve
+from workers.process import Load, Place, connect_worker, refused, serve
 from workers.server_check import check_server
 from workers.settings import WorkerSettings
-from workers.stopping import SignalCount
+from workers.stopping import EXIT_CONFIGURATION, SignalCount
 from workers.vitals import Vitals, resident_mb
 
 logger = logging.getLogger("headrace.pool")
@@ -119,6 +119,9 @@ class Pool:
                 return ask()
             except AuthenticationError as error:
                 raise refused(error) from error
+            except NoPermissionError as error:
+                lead = "this user of Redis may not run a pool, which is for `worker` of docker/users.acl"
+                raise ConfigurationError(f"{lead}: {redacted(error)}") from error
             except (RedisError, OSError) as error:
                 logger.warning("Redis does not serve yet: %s", redacted(error))
                 self._wait(_RETRY_S)

@@ -28,15 +28,12 @@ from workers.progress import Progress
 from workers.pulse import Pulse, forget_old_workers
 from workers.runner import Runner
 from workers.settings import WorkerSettings, cores_for_slot
-from workers.stopping import SignalCount, StopFlag
+from workers.stopping import EXIT_CONFIGURATION, SignalCount, StopFlag
 from workers.streams import Streams
 from workers.tasks import Task
 from workers.vitals import Vitals
 
 logger = logging.getLogger("headrace.worker")
-
-EXIT_CONFIGURATION = 78
-"""Exit code (EX_CONFIG of sysexits.h) of a process that another start would not help."""
 
 _CARD_MARGIN_S = 3600
 _BLOCK_MARGIN_S = 10.0

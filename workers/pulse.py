@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from producer.errors import MalformedMessage, redacted
 from producer.wire.codec import decode_message, encode_message
@@ -173,8 +173,10 @@ class Pulse:
         with self._client.pipeline(transaction=False) as pipeline:
             for name, count in counts.items():
                 pipeline.hincrby(self._queue.stats, name, count)
-            pipeline.execute(raise_on_error=False)  # one that somebody has spoilt keeps no other from being sent
-        self._progress.mark_sent(counts)
+            replies = pipeline.execute(raise_on_error=False)
+        # One that somebody has spoilt keeps no other from being sent; what a full Redis refuses is sent later.
+        unsent = {name for name, reply in zip(counts, replies, strict=True) if isinstance(reply, OutOfMemoryError)}
+        self._progress.mark_sent({name: count for name, count in counts.items() if name not in unsent})
 
 
 def put_heartbeat(client: redis.Redis, queue: QueueKeys, name: str, beat: bytes) -> None:

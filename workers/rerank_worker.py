@@ -8,7 +8,7 @@ import click
 from producer.settings import load as load_settings
 from producer.wire.messages import ModelCard
 from producer.wire.models import split_revision
-from workers.options import Command, settings_options
+from workers.options import PoolCommand, settings_options
 from workers.pool import Pool
 from workers.process import LoadedModel, configure_logging
 from workers.selftest import reranker_is_invariant
@@ -37,7 +37,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
 
 
 @click.command(
-    "rerank", cls=Command, epilog="Example: headrace worker rerank --model offline --processes 1 --threads 2"
+    "rerank", cls=PoolCommand, epilog="Example: headrace worker rerank --model offline --processes 1 --threads 2"
 )
 @settings_options(WorkerSettings, leave_out={"embed_model"}, rename={"rerank_model": "--model"})
 def main(**flags: Any) -> None:

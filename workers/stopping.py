@@ -4,6 +4,9 @@ import signal
 import time
 from typing import Protocol
 
+EXIT_CONFIGURATION = 78
+"""Exit code (EX_CONFIG of sysexits.h) of a process that another start would not help."""
+
 _SLICE_S = 0.1
 _SAME_S = 0.3
 

@@ -92,14 +92,16 @@ def test_an_abandoned_row_starts_in_another_pool(
 ) -> None:
     waits: list[float] = []
     draws = chance(seed, "moments")
-    pool = start_pool(solo, PROGRAM, CHAOS_JOURNAL=str(journal.folder))
+    # The long form measures the default.
+    settings = {"CHAOS_JOURNAL": str(journal.folder)} | sizes(short={"HEADRACE_LEASE_S": "1"}, long={})
+    pool = start_pool(solo, PROGRAM, **settings)
     pool.await_healthy()
     with solo.producer(timeout_s=120.0) as producer, ThreadPoolExecutor(1) as threads:
         for number in range(sizes(short=1, long=10)):
             row = f"{HOLD}-{number}"
             answer = threads.submit(producer.embed, row)
             wait_until(lambda row=row: journal.computed()[row], what="a row in hand")  # type: ignore[misc]
-            successor = start_pool(solo, PROGRAM, CHAOS_JOURNAL=str(journal.folder))
+            successor = start_pool(solo, PROGRAM, **settings)
             successor.await_healthy()
             live_for(draws.uniform(0, sizes(short=0, long=BEAT_S)))
             killed_at = time.monotonic()

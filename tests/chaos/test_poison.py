@@ -16,7 +16,8 @@ from tests.integration.harness.site import Site
 WORKERS = 2
 BATCH_WORDS = 64
 BATCH_LIMIT_S = 1.0
-CODES = {HANG: "worker_died", KILL: "worker_died"}
+CODES = {HANG: {"worker_died"}, KILL: {"worker_died"}, HOARD: {"model_failed", "worker_died"}}
+"""What the callers of a row are told. One that hoards fails at the limit, unless it gets there too slowly."""
 
 
 def test_just_the_poisonous_rows_die(
@@ -49,7 +50,7 @@ def test_just_the_poisonous_rows_die(
     for text in bad:
         failure = answers[text]
         assert isinstance(failure, RowFailed), f"{text}: {failure!r}"
-        assert failure.code == CODES.get(text.split(" ")[0], "model_failed")
+        assert failure.code in CODES.get(text.split(" ")[0], {"model_failed"}), text
     letters = dead_texts(solo)
     assert letters == Counter(bad), "each just once, and no good row among them"
     assert pool.running

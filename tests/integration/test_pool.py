@@ -56,17 +56,16 @@ def test_a_hung_orphan_does_not_renew_its_leases_and_leaves(solo: Site, start_po
         wait_until(lambda: not is_alive(worker), what="the end of an orphan that would hang for ever")
 
 
-def test_a_pool_lives_on_however_often_its_processes_are_killed_at_work(solo: Site, start_pool: StartPool) -> None:
+def test_a_pool_lives_on_when_its_processes_are_killed_at_work(solo: Site, start_pool: StartPool) -> None:
+    """tests/unit/test_pool_slots.py shows that it does so without end."""
     pool = start_pool(solo, POISON_POOL, HEADRACE_BATCH_TOKENS="1")
     pool.await_healthy()
-    deadly = [f"{KILL} number {number}" for number in range(2)]
-    with solo.producer() as producer, ThreadPoolExecutor(len(deadly)) as threads:
-        for asked in [threads.submit(producer.embed, text) for text in deadly]:
-            with pytest.raises(RowFailed, match="3 times a worker died"):
-                asked.result(120)
+    with solo.producer() as producer:
+        with pytest.raises(RowFailed, match="3 times a worker died"):
+            producer.embed(f"{KILL} its worker")
         assert np.array_equal(producer.embed("after"), vector_of("after"))
     assert pool.running
-    assert pool.stderr.count("ended with code -9") >= 5, "three times for one, and the other was in hand the first time"
+    assert pool.stderr.count("ended with code -9") == 3
 
 
 def test_a_pool_gives_up_loudly_when_its_processes_cannot_start(solo: Site, start_pool: StartPool) -> None:

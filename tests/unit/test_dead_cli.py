@@ -178,7 +178,7 @@ def test_letters_are_retried_by_their_ids(server: redis.Redis, headrace: Headrac
 
     done = headrace("retry", "embed", *ids[:2])
 
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "2 dead letters retried\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "2 dead letters put on the bulk lane again\n", "")
     assert (buried(server), sorted(texts(server, Lane.BULK))) == (ids[2:], ["a", "b"])
 
 
@@ -189,7 +189,7 @@ def test_all_letters_are_retried_and_those_without_a_job_stay(server: redis.Redi
     done = headrace("retry", "embed", "--all")
 
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == "1 dead letter retried, 1 kept that cannot be retried\n"
+    assert done.stdout == "1 dead letter put on the bulk lane again, 1 kept that cannot be retried\n"
     check_one_line(headrace("retry", "embed", garbage), "1 cannot be retried, see why: headrace dead show embed ID")
     assert buried(server) == [garbage]
 
@@ -201,7 +201,7 @@ def test_ids_that_do_not_exist_are_told_after_the_rest_is_done(server: redis.Red
     purged = headrace("purge", "embed", "7-0", "8-0", ids[1])
     many = headrace("retry", "embed", *(f"{number}-0" for number in range(7)))
 
-    assert (retried.stdout, purged.stdout) == ("1 dead letter retried\n", "1 dead letter deleted\n")
+    assert (retried.stdout, purged.stdout) == ("1 dead letter put on the bulk lane again\n", "1 dead letter deleted\n")
     check_one_line(retried, "no dead letter of the id 7-0")
     check_one_line(purged, "2 of 3 ids name no dead letter")
     check_one_line(many, "no dead letters of 7 ids: 0-0, 1-0, 2-0, 3-0, 4-0, …")
@@ -214,7 +214,7 @@ def test_a_full_lane_is_told(server: redis.Redis, headrace: Headrace) -> None:
 
     done = headrace("retry", "embed", "--all", "--lane-limit", "2")
 
-    assert done.stdout == "2 dead letters retried\n"
+    assert done.stdout == "2 dead letters put on the bulk lane again\n"
     check_one_line(done, "the bulk lane is full, 1 dead letter left: retry again later")
     assert headrace("retry", "embed", "--all", "--lane-limit", "3").exit_code == 0
 

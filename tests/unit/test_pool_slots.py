@@ -9,8 +9,9 @@ import pytest
 from tests.unit.fakes import heartbeat
 from workers import names
 from workers.pool import Pool, _Slot
-from workers.process import EXIT_CONFIGURATION, Place
+from workers.process import Place
 from workers.settings import WorkerSettings
+from workers.stopping import EXIT_CONFIGURATION
 from workers.vitals import Vitals
 
 
