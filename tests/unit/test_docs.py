@@ -87,6 +87,11 @@ def test_what_reliability_is_held_by_exists(reference: str) -> None:
     assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE) if name else "def test_" in source
 
 
+def test_no_document_has_a_gap_left_to_fill() -> None:
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+        assert not re.search(r"@@|TODO|FIXME|XXX", path.read_text(encoding="utf-8")), path
+
+
 def test_every_pitfall_is_held_by_a_test_or_does_not_apply() -> None:
     rows = [row for row in PITFALLS.splitlines() if row.startswith("| ")][1:]
 
