@@ -62,6 +62,24 @@ class Watch:
         wait_until(lambda: self.answers >= enough, LONGEST_S, what="answers")
 
 
+def kill_masters(group: SentinelGroup, watch: Watch, kills: int) -> None:
+    """Kill one master after the other, and let rows flow before and after each failover."""
+    for _ in range(kills):
+        watch.await_more()
+        demoted = group.kill_master()
+        group.await_failover(demoted)
+        watch.await_more()
+        group.restore(demoted)
+
+
+def ask_again(producer: Producer, tallies: list[Tally]) -> Tally:
+    """Repeat the calls that were told that they failed."""
+    again = Tally()
+    for call in (call for tally in tallies for call in tally.failed):
+        attempt(lambda call: ask_sync(producer, call), replace(call, timeout_s=PATIENT_S), again)
+    return again
+
+
 def test_rows_flow_on_when_the_master_dies(
     site: tuple[SentinelGroup, Site], sizes: Sizes, seed: int, report: Report
 ) -> None:
@@ -87,19 +105,12 @@ def test_rows_flow_on_when_the_master_dies(
         flood = Call(kind="bulk", texts=tuple(f"flood {n}" for n in range(FLOOD_ROWS * kills)), timeout_s=PATIENT_S)
         flooding = threads.submit(ask_sync, producer, flood)
         try:
-            for _ in range(kills):
-                watch.await_more()
-                demoted = group.kill_master()
-                group.await_failover(demoted)
-                watch.await_more()
-                group.restore(demoted)
+            kill_masters(group, watch, kills)
         finally:
             stop.set()
         tallies = [caller.result(LONGEST_S) for caller in running]
         flooding.result(LONGEST_S)
-        again = Tally()
-        for call in (call for tally in tallies for call in tally.failed):
-            attempt(lambda call: ask_sync(producer, call), replace(call, timeout_s=PATIENT_S), again)
+        again = ask_again(producer, tallies)
         for task in TASKS:
             namespace.await_empty(task)
             assert producer.queue_state(task).dead == 0, "no row dies of a failover"

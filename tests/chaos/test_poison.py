@@ -43,14 +43,7 @@ def test_just_the_poisonous_rows_die(
     answers = asyncio.run(ask_for_all(solo, mixed))
     solo.await_empty()
 
-    for text in good:
-        answer = answers[text]
-        assert isinstance(answer, np.ndarray), f"{text}: {answer!r}"
-        assert np.array_equal(answer, vector_of(text))
-    for text in bad:
-        failure = answers[text]
-        assert isinstance(failure, RowFailed), f"{text}: {failure!r}"
-        assert failure.code in CODES.get(text.split(" ")[0], {"model_failed"}), text
+    check(answers, good, bad)
     letters = dead_texts(solo)
     assert letters == Counter(bad), "each just once, and no good row among them"
     assert pool.running
@@ -68,6 +61,18 @@ def test_just_the_poisonous_rows_die(
             "good rows computed twice": percent(again, len(good)),
         },
     )
+
+
+def check(answers: dict[str, Vector | HeadraceError], good: list[str], bad: list[str]) -> None:
+    """Good rows have their vector, and bad ones an error that says why."""
+    for text in good:
+        answer = answers[text]
+        assert isinstance(answer, np.ndarray), f"{text}: {answer!r}"
+        assert np.array_equal(answer, vector_of(text))
+    for text in bad:
+        failure = answers[text]
+        assert isinstance(failure, RowFailed), f"{text}: {failure!r}"
+        assert failure.code in CODES.get(text.split(" ")[0], {"model_failed"}), text
 
 
 async def ask_for_all(site: Site, texts: list[str]) -> dict[str, Vector | HeadraceError]:
