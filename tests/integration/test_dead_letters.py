@@ -191,7 +191,8 @@ def test_the_commands_tell_of_a_failed_row_and_retry_it(site: Site) -> None:
         assert "  bad secret" in check_success(call(site, "dead", "show", "embed", told["id"])).splitlines()
 
         fault.repaired = True
-        assert check_success(call(site, "dead", "retry", "embed", told["id"])) == "1 dead letter put on the bulk lane again\n"
+        done = call(site, "dead", "retry", "embed", told["id"])
+        assert check_success(done) == "1 dead letter put on the bulk lane again\n"
         wait_until(lambda: all(producer.cached(["bad secret"])), what="the retried result")
         check_one_line(call(site, "dead", "retry", "embed", told["id"]), "no dead letter of the id")
         assert "no dead letters" in check_success(call(site, "dead", "list", "embed"))
