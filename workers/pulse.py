@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from producer.errors import MalformedMessage, redacted
 from producer.wire.codec import decode_message, encode_message
@@ -23,6 +23,9 @@ logger = logging.getLogger("headrace.worker")
 
 BEAT_S = 2.0
 _FORGET_MS = 3_600_000
+_SPOILT = ("WRONGTYPE", "hash value is not an integer")
+"""Errors of a counter that somebody has filled with something else."""
+
 _WORKERS_TTL_S = 7200
 
 
@@ -174,9 +177,14 @@ class Pulse:
             for name, count in counts.items():
                 pipeline.hincrby(self._queue.stats, name, count)
             replies = pipeline.execute(raise_on_error=False)
-        # One that somebody has spoilt keeps no other from being sent; what a full Redis refuses is sent later.
-        unsent = {name for name, reply in zip(counts, replies, strict=True) if isinstance(reply, OutOfMemoryError)}
-        self._progress.mark_sent({name: count for name, count in counts.items() if name not in unsent})
+        # One that somebody has spoilt is given up, and keeps no other from being sent; a refusal for now is sent later.
+        self._progress.mark_sent(
+            {
+                name: count
+                for (name, count), reply in zip(counts.items(), replies, strict=True)
+                if not isinstance(reply, Exception) or str(reply).startswith(_SPOILT)
+            }
+        )
 
 
 def put_heartbeat(client: redis.Redis, queue: QueueKeys, name: str, beat: bytes) -> None:
