@@ -1,0 +1,1 @@
+"""What Headrace claims to be fast or small, measured as ratios side by side in one run: `python -m benchmarks`."""
