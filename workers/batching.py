@@ -6,6 +6,7 @@ in hand is what an interactive row waits for: small budgets are right. Pure: no 
 
 from bisect import insort
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from producer.wire.keys import Lane
@@ -36,13 +37,24 @@ class QueuedRow:
 class LookAhead:
     """The rows a worker holds and has not run yet; bounded by whoever fills it.
 
-    `next_batch` always takes the oldest row of the first lane that has one, so that no row is passed over for
-    ever, and adds the rows nearest to it in length while the batch stays within the budget. A suspect runs alone.
+    `next_batch` always takes the oldest row of a lane, so that no row is passed over for ever, and adds the rows of
+    that lane nearest to it in length while the batch stays within the lane's budget. A suspect runs alone.
+
+    Interactive rows go first. While they keep bulk rows waiting, those are owed `bulk_share` of all padded tokens, and
+    get a batch whenever that has come together: bulk work is slowed down, but never stands still.
+
+    With `row_by_row`, for models whose results depend on what shares the batch, every row runs alone.
     """
 
-    def __init__(self, budget_tokens: int) -> None:
-        self._budget_tokens = budget_tokens
+    def __init__(self, budget_tokens: int, *, bulk_share: float = 0.0, row_by_row: bool = False) -> None:
+        self.budgets = dict.fromkeys(Lane, budget_tokens)
+        """Padded tokens of a batch of each lane, at most."""
+
+        self._row_by_row = row_by_row
+        self._owed_per_token = bulk_share / (1 - bulk_share)
+        self._owed_tokens = 0.0
         self._rows: dict[Lane, OrderedDict[tuple[bytes, bytes], QueuedRow]] = {lane: OrderedDict() for lane in Lane}
+        self._tokens = dict.fromkeys(Lane, 0)
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self._rows.values())
@@ -51,43 +63,65 @@ class LookAhead:
         """How many rows of the lane are held."""
         return len(self._rows[lane])
 
+    def tokens(self, lane: Lane) -> int:
+        """How many tokens the rows of the lane have."""
+        return self._tokens[lane]
+
     def add(self, row: QueuedRow) -> None:
         """Take a row in; the same row of the same entry counts once."""
-        self._rows[row.lane].setdefault((row.entry_id, row.row.digest), row)
+        key = row.entry_id, row.row.digest
+        if key not in self._rows[row.lane]:
+            self._rows[row.lane][key] = row
+            self._tokens[row.lane] += row.tokens
 
     def clear(self) -> None:
         """Forget everything: the entries are read again."""
-        for rows in self._rows.values():
+        for lane, rows in self._rows.items():
             rows.clear()
+            self._tokens[lane] = 0
 
     def next_batch(self) -> list[QueuedRow]:
         """Remove and return the next batch: at least one row if there is any, sorted by length."""
-        for lane in Lane:
-            if self._rows[lane]:
-                batch = self._gather(lane)
-                for row in batch:
-                    del self._rows[row.lane][row.entry_id, row.row.digest]
-                return batch
-        return []
+        if not len(self):
+            return []
+        lane = self._next_lane()
+        batch = self._gather(lane)
+        for row in batch:
+            del self._rows[lane][row.entry_id, row.row.digest]
+            self._tokens[lane] -= row.tokens
+        self._account(lane, padded_tokens(batch))
+        return batch
+
+    def _next_lane(self) -> Lane:
+        interactive, bulk = self._rows[Lane.INTERACTIVE], self._rows[Lane.BULK]
+        owed = bool(bulk) and self._owed_tokens >= self.budgets[Lane.BULK]
+        return Lane.INTERACTIVE if interactive and not owed else Lane.BULK
+
+    def _account(self, lane: Lane, cost_tokens: int) -> None:
+        """Note what bulk rows are owed. Nothing is saved up while there are none, nor while they have the model."""
+        if not self._rows[Lane.BULK]:
+            self._owed_tokens = 0.0
+        elif lane is Lane.INTERACTIVE:
+            self._owed_tokens += cost_tokens * self._owed_per_token
+        elif self._rows[Lane.INTERACTIVE]:
+            self._owed_tokens -= cost_tokens
 
     def _gather(self, lane: Lane) -> list[QueuedRow]:
-        """Grow a batch from the lane's oldest row; bulk rows ride along with interactive ones where they fit.
-
-        Interactive rows may raise the longest length; riders may not, so that they cost their own tokens only.
-        """
-        oldest = next(iter(self._rows[lane].values()))
-        batch, longest = [oldest], oldest.tokens
-        if oldest.suspect:
+        """Grow a batch from the lane's oldest row."""
+        rows = self._rows[lane].values()
+        oldest = next(iter(rows))
+        batch, longest, budget = [oldest], oldest.tokens, self.budgets[lane]
+        if self._row_by_row or oldest.suspect:
             return batch
-        others = [row for row in self._rows[lane].values() if row is not oldest and not row.suspect]
+        others = [row for row in rows if row is not oldest and not row.suspect]
         for row in sorted(others, key=lambda other: (abs(other.tokens - oldest.tokens), other.tokens)):
             padded = max(longest, row.tokens)
-            if padded * (len(batch) + 1) <= self._budget_tokens:
+            if padded * (len(batch) + 1) <= budget:
                 longest = padded
                 insort(batch, row, key=lambda member: member.tokens)
-        if lane is Lane.INTERACTIVE:
-            riders = [row for row in self._rows[Lane.BULK].values() if row.tokens <= longest and not row.suspect]
-            room = self._budget_tokens // longest - len(batch)
-            for row in sorted(riders, key=lambda rider: -rider.tokens)[: max(0, room)]:
-                insort(batch, row, key=lambda member: member.tokens)
         return batch
+
+
+def padded_tokens(batch: Sequence[QueuedRow]) -> int:
+    """What a batch costs: as many tokens as it has cells, with all rows padded to the longest."""
+    return len(batch) * max((row.tokens for row in batch), default=0)

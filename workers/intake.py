@@ -10,10 +10,11 @@ from producer.wire.codec import decode_job, decode_reply
 from producer.wire.keys import Lane
 from producer.wire.messages import EntrySize, FailureReply, Job, Reply, Row
 from workers.batching import QueuedRow
+from workers.entries import Entry
 from workers.ledger import Ledger
 from workers.outlet import Outlet
 from workers.progress import Progress
-from workers.streams import Entry, Streams
+from workers.streams import Streams
 from workers.tasks import Measure, Task
 
 logger = logging.getLogger("headrace.worker")
@@ -58,7 +59,7 @@ class Intake:
 
     def measured(self, suspect: QueuedRow) -> QueuedRow:
         """Measure a suspect, which was taken in unmeasured: its workers may have died of that, too."""
-        with self._progress.vitals.working():
+        with self._progress.vitals.tokenizing():
             return self._note(suspect, self._measures([suspect.row])[0])
 
     def _divide(self, rows: Sequence[tuple[Entry, Row]]) -> tuple[list[tuple[Entry, Row]], list[tuple[Entry, Row]]]:
@@ -141,7 +142,7 @@ class Intake:
 
     def _measure(self, rows: Sequence[tuple[Entry, Row]]) -> list[QueuedRow]:
         fresh = [row for entry, row in rows if not entry.attempts]
-        with self._progress.vitals.working():
+        with self._progress.vitals.tokenizing():
             measures = iter(self._measures(fresh) if fresh else [])
         queued = [_unmeasured(entry, row, entry.attempts + 1) for entry, row in rows]
         return [one if one.suspect else self._note(one, next(measures)) for one in queued]

@@ -35,17 +35,21 @@ class Ledger:
         """Whether the entry is in hand: a second reading of it changes nothing."""
         return entry_id in self._held[lane]
 
-    def close_row(self, lane: Lane, entry_id: bytes, digest: bytes) -> EntrySize | None:
-        """Close one row; if it was the entry's last, return the entry, which then is no longer in hand."""
+    def ended_by(self, lane: Lane, rows: Iterable[tuple[bytes, bytes]]) -> list[EntrySize]:
+        """The entries in hand that have no open row left but these (entry id and digest)."""
+        closing = _by_entry(rows)
         with self._lock:
-            held = self._held[lane].get(entry_id)
-            if held is None:
-                return None
-            held.rows.discard(digest)
-            if held.rows:
-                return None
-            del self._held[lane][entry_id]
-            return held.size
+            held = [(self._held[lane].get(entry_id), digests) for entry_id, digests in closing.items()]
+            return [one.size for one, digests in held if one is not None and one.rows <= digests]
+
+    def close(self, lane: Lane, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Close rows (entry id and digest), and let go of the entries that have none left."""
+        with self._lock:
+            for entry_id, digests in _by_entry(rows).items():
+                if held := self._held[lane].get(entry_id):
+                    held.rows -= digests
+                    if not held.rows:
+                        del self._held[lane][entry_id]
 
     def drop(self, lane: Lane, entry_id: bytes) -> None:
         """Forget an entry that somebody else has ended."""
@@ -93,3 +97,10 @@ class Ledger:
                 entries.clear()
             self.forfeited = False
             return attempts
+
+
+def _by_entry(rows: Iterable[tuple[bytes, bytes]]) -> dict[bytes, set[bytes]]:
+    by_entry: dict[bytes, set[bytes]] = {}
+    for entry_id, digest in rows:
+        by_entry.setdefault(entry_id, set()).add(digest)
+    return by_entry

@@ -1,15 +1,16 @@
 """From outcomes to Redis: write the replies, then wake the waiters and end the entries; bury what failed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from producer.errors import HeadraceError
 from producer.wire.codec import HEADER_FIELD, encode_header, encode_reply, is_result
 from producer.wire.keys import Lane
 from producer.wire.messages import FailureReply, Job, JobHeader, Reply, Row
 from workers.batching import QueuedRow
+from workers.entries import Ending, Entry
 from workers.ledger import Ledger
 from workers.progress import Progress
-from workers.streams import Entry, Streams
+from workers.streams import Streams
 
 FAILURE_TTL_S = 60
 """How long those who wait can read why a row failed."""
@@ -26,14 +27,16 @@ class Outlet:
         self._progress = progress
         self._reply_ttl_s = reply_ttl_s
 
-    def finish(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> None:
-        """Write the replies of rows, bury those that failed, and complete them all."""
+    def finish(
+        self, outcomes: Sequence[tuple[QueuedRow, Reply]], counts: Mapping[Lane, int] | None = None
+    ) -> list[Entry]:
+        """Write the replies of rows, bury those that failed, and complete them all; return new entries of the lanes."""
         new = self._without_late_failures(outcomes)
         for queued, reply in new:
             if isinstance(reply, FailureReply):
                 self._bury_row(queued, reply)
-        self._answer(new)
-        self.complete([(queued.lane, queued.entry_id, queued.row) for queued, _ in outcomes])
+        ended = [(queued.lane, queued.entry_id, queued.row) for queued, _ in outcomes]
+        return self._end(new, ended, counts)
 
     def condemn(self, queued: QueuedRow, failure: FailureReply) -> None:
         """End a row of which workers died. Its entry's other rows begin anew, before anybody can see this one ended.
@@ -43,21 +46,38 @@ class Outlet:
         self._bury_row(queued, failure)
         self._streams.note_attempt(queued.lane, queued.entry_id, 1)
         self._ledger.set_attempts(queued.lane, queued.entry_id, 1)
-        self._answer([(queued, failure)])
-        self.complete([(queued.lane, queued.entry_id, queued.row)])
+        self._end([(queued, failure)], [(queued.lane, queued.entry_id, queued.row)])
 
-    def _answer(self, outcomes: Sequence[tuple[QueuedRow, Reply]]) -> None:
-        """Write replies: results for as long as they are cached, failures for those who wait."""
-        self._streams.write_replies(
-            [
-                (
-                    queued.row.digest,
-                    encode_reply(reply),
-                    FAILURE_TTL_S if isinstance(reply, FailureReply) else self._reply_ttl_s,
-                )
-                for queued, reply in outcomes
-            ]
-        )
+    def complete(self, rows: Sequence[tuple[Lane, bytes, Row]]) -> None:
+        """Wake who waits for (lane, entry id, row), which somebody else has answered."""
+        if rows:
+            self._end([], rows)
+
+    def _end(
+        self,
+        outcomes: Sequence[tuple[QueuedRow, Reply]],
+        rows: Sequence[tuple[Lane, bytes, Row]],
+        counts: Mapping[Lane, int] | None = None,
+    ) -> list[Entry]:
+        """Write the outcomes, end the rows (lane, entry id, row), and only then let go of them."""
+        by_lane = {lane: [(entry_id, row.digest) for at, entry_id, row in rows if at is lane] for lane in Lane}
+        endings = [
+            Ending(lane=lane, digests=[digest for _, digest in mine], done=self._ledger.ended_by(lane, mine))
+            for lane, mine in by_lane.items()
+            if mine
+        ]
+        values = [
+            (
+                queued.row.digest,
+                encode_reply(reply),
+                FAILURE_TTL_S if isinstance(reply, FailureReply) else self._reply_ttl_s,
+            )
+            for queued, reply in outcomes
+        ]
+        entries = self._streams.finish(values, endings, counts)
+        for lane, mine in by_lane.items():
+            self._ledger.close(lane, mine)
+        return entries
 
     def _bury_row(self, queued: QueuedRow, failure: FailureReply) -> None:
         entry = Entry(lane=queued.lane, id=queued.entry_id, fields=_row_fields(queued.row))
@@ -74,21 +94,15 @@ class Outlet:
             if not (isinstance(reply, FailureReply) and queued.row.digest in answered)
         ]
 
-    def complete(self, rows: Sequence[tuple[Lane, bytes, Row]]) -> None:
-        """Wake who waits for (lane, entry id, row), and end the entries that have no row left."""
-        for lane in Lane:
-            mine = [(entry_id, row.digest) for row_lane, entry_id, row in rows if row_lane is lane]
-            done = [size for entry_id, digest in mine if (size := self._ledger.close_row(lane, entry_id, digest))]
-            if mine:
-                self._streams.complete(lane, [digest for _, digest in mine], done)
-
     def reject(self, entry: Entry, job: Job | None, error: HeadraceError) -> None:
         """Bury an entry that cannot be run; if it could be decoded, those who wait are told why."""
         self._bury(entry, error.code, str(error), entry.attempts + 1)
         digests = [row.digest for row in job.rows] if job else []
         value = encode_reply(self.failure(error))
-        self._streams.write_replies([(digest, value, FAILURE_TTL_S) for digest in digests])
-        self._streams.complete(entry.lane, digests, [entry.size])
+        self._streams.finish(
+            [(digest, value, FAILURE_TTL_S) for digest in digests],
+            [Ending(lane=entry.lane, digests=digests, done=[entry.size])],
+        )
 
     def failure(self, error: Exception) -> FailureReply:
         """Say why a row failed. What a model raises may quote the text: only our own errors' words leave the worker."""

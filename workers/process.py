@@ -141,8 +141,9 @@ def _engine(
         ledger=ledger,
         progress=progress,
         stopping=stopping,
-        # A model whose rows depend on their batch-mates runs one row at a time: no two rows fit one token.
-        batch_tokens=settings.batch_tokens if loaded.card.batch_invariant else 1,
+        batch_tokens=settings.batch_tokens,
+        row_by_row=not loaded.card.batch_invariant,
+        bulk_share=settings.bulk_share,
         reply_ttl_s=settings.reply_ttl_s,
         lease_s=settings.lease_s,
         max_text_bytes=settings.max_text_bytes,

@@ -11,27 +11,28 @@ from producer.errors import redacted
 from producer.wire.codec import MAX_ROWS_PER_JOB
 from producer.wire.keys import Lane
 from producer.wire.messages import Reply
-from workers.batching import LookAhead, QueuedRow
+from workers.batching import LookAhead, QueuedRow, padded_tokens
 from workers.intake import Intake
 from workers.ledger import Ledger
 from workers.outlet import Outlet
+from workers.pace import Pace
 from workers.progress import Progress
+from workers.reader import LOOK_AHEAD_ROWS, Reader
 from workers.stopping import StopSignal
-from workers.streams import Entry, Streams
+from workers.streams import Streams
 from workers.tasks import Task
 
 logger = logging.getLogger("headrace.worker")
 
-LOOK_AHEAD_ROWS = 64
-"""Rows of each lane that one worker holds at most: enough to sort by length."""
-
-READ_ROWS = 16
-"""Rows of each lane that one reading takes: workers share a burst, and only a backlog fills the look-ahead."""
-
 _MOST_OWN_ROWS = 4 * LOOK_AHEAD_ROWS
 """Rows of each lane that are read again after trouble: more than one worker ever holds."""
 
-_BLOCK_MS = 1000
+BULK_BATCH_S = 0.05
+"""How long a bulk batch takes at most, about: it is the longest that an interactive row waits."""
+
+_WORTH_READING_AHEAD_S = 0.002
+"""A batch that is shorter is over before a second thread has read anything."""
+
 _TAKE_OVERS_PER_LEASE = 8
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -48,6 +49,9 @@ class Runner:
         progress: Progress,
         stopping: StopSignal,
         batch_tokens: int,
+        tokens_per_s: float = 0.0,
+        bulk_share: float = 0.0,
+        row_by_row: bool = False,
         reply_ttl_s: int,
         lease_s: float,
         max_text_bytes: int,
@@ -69,8 +73,15 @@ class Runner:
             progress=progress,
             max_text_bytes=max_text_bytes,
         )
-        self._look_ahead = LookAhead(batch_tokens)
-        self._rows_per_job = 1 if task.name == "embed" else MAX_ROWS_PER_JOB
+        self._batch_tokens = batch_tokens
+        self._pace = Pace(tokens_per_s)
+        self._look_ahead = LookAhead(batch_tokens, bulk_share=bulk_share, row_by_row=row_by_row)
+        self._reader = Reader(
+            streams=streams,
+            intake=self._intake,
+            look_ahead=self._look_ahead,
+            rows_per_job=1 if task.name == "embed" else MAX_ROWS_PER_JOB,
+        )
         self._take_over_at = float("-inf")
         self._survivors: dict[tuple[Lane, bytes], int] = {}
 
@@ -105,7 +116,9 @@ class Runner:
         self._look_ahead.clear()
         self._streams.prepare()
         own = self._streams.read_own(_MOST_OWN_ROWS)
-        self._admit([replace(one, attempts=self._survivors.get((one.lane, one.id), one.attempts)) for one in own])
+        self._reader.admit(
+            [replace(one, attempts=self._survivors.get((one.lane, one.id), one.attempts)) for one in own]
+        )
         self._survivors.clear()
 
     def _step(self) -> None:
@@ -114,28 +127,20 @@ class Runner:
         now = time.monotonic()
         if now >= self._take_over_at:
             self._take_over_at = now + self._lease_s / _TAKE_OVERS_PER_LEASE
-            self._admit(self._streams.take_over(int(self._lease_s * 1000), self._room(LOOK_AHEAD_ROWS)))
-        self._admit(self._read())
+            self._reader.admit(self._streams.take_over(int(self._lease_s * 1000), self._reader.room()))
+        self._look_ahead.budgets[Lane.BULK] = self._pace.budget_tokens(BULK_BATCH_S, self._batch_tokens)
+        batch = self._intake.wanted(self._reader.next_batch())
         self._progress.tick()
-        batch = self._intake.wanted(self._look_ahead.next_batch())
-        if batch:
-            self._outlet.finish(self._run_suspect(batch[0]) if batch[0].suspect else self._run_batch(batch))
-            self._progress.tick()
-
-    def _read(self) -> list[Entry]:
-        jobs = {lane: -(-rows // self._rows_per_job) for lane, rows in self._room(READ_ROWS).items()}
-        entries = self._streams.read_new(jobs)
-        if not entries and not len(self._look_ahead):
-            entries = self._streams.wait_new(_BLOCK_MS)
-        return entries
-
-    def _room(self, at_most: int) -> dict[Lane, int]:
-        """How many rows of each lane may be taken in now, about."""
-        return {lane: max(0, min(at_most, LOOK_AHEAD_ROWS - self._look_ahead.count(lane))) for lane in Lane}
-
-    def _admit(self, entries: Sequence[Entry]) -> None:
-        for row in self._intake.admit(entries):
-            self._look_ahead.add(row)
+        if not batch:
+            return
+        suspect = batch[0].suspect
+        read_ahead = not suspect and self._pace.seconds(padded_tokens(batch)) > _WORTH_READING_AHEAD_S
+        with self._reader.ahead(read_ahead):
+            outcomes = self._run_suspect(batch[0]) if suspect else self._run_batch(batch)
+            jobs = {} if self._done() else self._reader.jobs_wanted(read_ahead=read_ahead)
+            entries = self._outlet.finish(outcomes, jobs)
+        self._reader.admit(entries, jobs)
+        self._progress.tick()
 
     def _run_suspect(self, suspect: QueuedRow) -> list[tuple[QueuedRow, Reply]]:
         """Run a row by itself, and note the attempt first, where the next worker finds it if this one dies of it."""
@@ -162,17 +167,20 @@ class Runner:
                 return self._run_batch(batch[:middle]) + self._run_batch(batch[middle:])
             logger.warning("a row of %d tokens failed: %s", batch[0].tokens, type(error).__name__)
             return [(batch[0], self._outlet.failure(error))]
+        took_s = time.monotonic() - started
+        self._pace.note(padded_tokens(batch), took_s)
         self._progress.count(
             rows=len(batch),
             batches=1,
             tokens=sum(queued.tokens for queued in batch),
             text_bytes=sum(len(queued.row.text.encode()) for queued in batch),
-            busy_ms=max(1, round((time.monotonic() - started) * 1000)),
+            busy_ms=max(1, round(took_s * 1000)),
         )
         return list(zip(batch, replies, strict=True))
 
     def _hand_back(self) -> None:
         """Let others take over at once what was read but not run, unless they have already."""
+        self._reader.close()
         forfeited = self._ledger.forfeited
         attempts = self._ledger.drain()  # first, so that no heartbeat renews what is handed back
         if forfeited or not attempts:

@@ -19,6 +19,9 @@ class WorkerSettings(SharedSettings):
     )
     pin: bool = setting(True, "HEADRACE_PIN", "Pin each process to cores of its own when there are enough.")
     batch_tokens: int = setting(1024, "HEADRACE_BATCH_TOKENS", "Padded tokens of a batch, at most.", minimum=1)
+    bulk_share: float = setting(
+        0.05, "HEADRACE_BULK_SHARE", "Share of the model that bulk rows keep while interactive ones wait.", minimum=0
+    )
     reply_ttl_s: int = setting(86400, "HEADRACE_REPLY_TTL_S", "How long results stay cached, in seconds.", minimum=1)
     lease_s: float = setting(
         8.0, "HEADRACE_LEASE_S", "After this long without a sign of its worker, a job is taken over.", minimum=0.1
@@ -40,6 +43,8 @@ class WorkerSettings(SharedSettings):
         super().__post_init__()
         if self.log_level.lower() not in ("debug", "info", "warning", "error"):
             raise ConfigurationError("HEADRACE_LOG_LEVEL must be debug, info, warning or error")
+        if self.bulk_share >= 1:
+            raise ConfigurationError("HEADRACE_BULK_SHARE must be less than 1")
 
     def model(self, task: TaskName) -> str:
         """The model of that task's pool."""

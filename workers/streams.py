@@ -2,12 +2,11 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from producer.connection import run_script
 from producer.wire import scripts
@@ -16,6 +15,7 @@ from producer.wire.letters import encode_letter
 from producer.wire.messages import EntrySize
 from producer.wire.scripts import ScriptCall
 from producer.wire.signing import Seal
+from workers.entries import Ending, Entry
 
 logger = logging.getLogger("headrace.worker")
 
@@ -30,32 +30,6 @@ _SPOILT = ("WRONGTYPE", "The ID specified in XADD")
 
 _HANDED_BACK_MS = 24 * 3600 * 1000
 _CLOCK_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One stream entry as it was read; `attempts` is how often a worker began it before."""
-
-    lane: Lane
-    id: bytes
-    fields: Mapping[bytes, bytes] = field(repr=False)
-    attempts: int = 0
-    expires_at_ms: float = float("inf")
-    """Redis server time at which its budget ends, once it is decoded."""
-
-    @property
-    def created_at_ms(self) -> int:
-        """Redis server time at which it was added."""
-        return int(self.id.split(b"-")[0])
-
-    @property
-    def size(self) -> EntrySize:
-        """What it counts on its lane, just as the script counted that added it."""
-        return EntrySize(
-            id=self.id,
-            rows=max(0, len(self.fields) - 1),
-            size_bytes=sum(len(value) for value in self.fields.values()),
-        )
 
 
 class Streams:
@@ -98,15 +72,46 @@ class Streams:
 
     def read_new(self, counts: Mapping[Lane, int]) -> list[Entry]:
         """Read up to so many new entries of each lane, without waiting."""
-        entries: list[Entry] = []
-        for lane, count in counts.items():
-            if count > 0:
-                entries += self._read_lanes([lane], count=count, block_ms=None)
-        return entries
+        if not counts:
+            return []
+        with self.client.pipeline(transaction=False) as pipeline:
+            self._ask(pipeline, counts)
+            return self._entries(pipeline.execute(raise_on_error=False))
 
-    def wait_new(self, block_ms: int) -> list[Entry]:
-        """Wait for new entries on any lane; few, since the count is for each lane."""
-        return self._read_lanes(list(Lane), count=1, block_ms=block_ms)
+    def wait_new(self, block_ms: int, count: int) -> list[Entry]:
+        """Wait for new entries on any lane, and take up to so many of each."""
+        streams: Any = dict.fromkeys((self.queue.lane(lane) for lane in Lane), ">")
+        try:
+            found: Any = self.client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
+        except ResponseError as error:
+            found = error
+        return self._entries([found])
+
+    def finish(
+        self,
+        values: Sequence[tuple[bytes, bytes, int]],
+        endings: Sequence[Ending],
+        counts: Mapping[Lane, int] | None = None,
+    ) -> list[Entry]:
+        """Write replies (digest, value, TTL in seconds), end their rows, and read new entries, in one round trip.
+
+        It is a transaction: no row ends whose reply Redis refuses to take. Raises unless all is done.
+        """
+        calls = [scripts.complete(self.queue, one.lane, one.digests, one.done) for one in endings]
+        with self.client.pipeline(transaction=True) as pipeline:
+            for digest, value, ttl_s in values:
+                key = self.queue.reply(digest)
+                pipeline.set(key, self._seal.close(key, value), ex=ttl_s)
+            for call in calls:
+                pipeline.execute_command(*call.command)
+            self._ask(pipeline, counts or {})
+            replies: list[Any] = pipeline.execute(raise_on_error=False) if len(pipeline) else []
+        last = len(values) + len(calls)
+        for reply, call in zip(replies[len(values) : last], calls, strict=True):
+            if isinstance(reply, NoScriptError):  # Redis was restarted; the replies are written
+                self._run(call)
+        self._raise_first(reply for reply in replies[:last] if not isinstance(reply, NoScriptError))
+        return self._entries(replies[last:])
 
     def take_over(self, idle_ms: int, rows: Mapping[Lane, int]) -> list[Entry]:
         """Claim entries of each lane, of about so many rows, whose consumer has not renewed them for so long."""
@@ -184,18 +189,6 @@ class Streams:
         found: Any = self.client.mget(keys)
         return [self._seal.open(key, stored) for key, stored in zip(keys, found, strict=True)]
 
-    def write_replies(self, values: Sequence[tuple[bytes, bytes, int]]) -> None:
-        """Write (digest, value, TTL in seconds); raises unless all are written: only then may rows be completed."""
-        with self.client.pipeline(transaction=False) as pipeline:
-            for digest, value, ttl_s in values:
-                key = self.queue.reply(digest)
-                pipeline.set(key, self._seal.close(key, value), ex=ttl_s)
-            pipeline.execute()
-
-    def complete(self, lane: Lane, digests: Sequence[bytes], done: Sequence[EntrySize]) -> None:
-        """Wake who waits for the rows; acknowledge and delete the entries."""
-        self._run(scripts.complete(self.queue, lane, digests, done))
-
     def expire(self, lane: Lane, size: EntrySize, digests: Sequence[bytes]) -> bool:
         """Drop an entry whose time is over; False if somebody still waits for it."""
         return bool(self._run(scripts.expire(self.queue, lane, digests, size)))
@@ -240,19 +233,28 @@ class Streams:
             self._clock_read_at = local_s
         return int(local_s * 1000 + self._clock_offset_ms)
 
-    def _read_lanes(self, lanes: Sequence[Lane], count: int, block_ms: int | None) -> list[Entry]:
-        by_stream = {self.queue.lane(lane).encode(): lane for lane in lanes}
-        streams: Any = dict.fromkeys((self.queue.lane(lane) for lane in lanes), ">")
-        try:
-            found: Any = self.client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
-        except ResponseError as error:
+    def _ask(self, pipeline: Any, counts: Mapping[Lane, int]) -> None:
+        for lane, count in counts.items():
+            pipeline.xreadgroup(GROUP, self.consumer, {self.queue.lane(lane): ">"}, count=count)
+
+    def _entries(self, replies: Sequence[Any]) -> list[Entry]:
+        """The entries in replies to XREADGROUP; a group that is missing is created, and has none yet."""
+        lanes = {self.queue.lane(lane).encode(): lane for lane in Lane}
+        for error in (reply for reply in replies if isinstance(reply, ResponseError)):
             self._create_if_missing(error)
-            return []
+        self._raise_first(reply for reply in replies if not isinstance(reply, ResponseError))
         return [
-            Entry(lane=by_stream[stream], id=id_, fields=fields or {})
-            for stream, entries in found or []
+            Entry(lane=lanes[stream], id=id_, fields=fields or {})
+            for reply in replies
+            for stream, entries in (reply if isinstance(reply, list) else [])
             for id_, fields in entries
         ]
+
+    @staticmethod
+    def _raise_first(replies: Iterable[Any]) -> None:
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
 
     def _create_if_missing(self, error: ResponseError) -> None:
         """After FLUSHALL or a failover to an empty server the groups are gone: make them again and go on."""

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -15,27 +16,27 @@ class Vitals:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._working_since_s = context.RawValue("d", 0.0)
+        self._model_since_s = context.RawValue("d", 0.0)
+        self._tokenizer_since_s = context.RawValue("d", 0.0)
         self._served = context.RawValue("b", 0)
         self._worked = context.RawValue("b", 0)
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self) -> AbstractContextManager[None]:
         """Mark the time that the model takes, which may hang."""
-        self._working_since_s.value = time.monotonic()
-        try:
-            yield
-        finally:
-            self._working_since_s.value = 0.0
+        return _marked(self._model_since_s)
+
+    def tokenizing(self) -> AbstractContextManager[None]:
+        """Mark the time that the tokenizer takes, which may hang as well, beside the model."""
+        return _marked(self._tokenizer_since_s)
 
     def working_s(self) -> float:
-        """How long the batch in hand runs already; 0 between batches. All processes have the same monotonic clock."""
-        since_s = self._working_since_s.value
-        return time.monotonic() - since_s if since_s else 0.0
+        """How long the work in hand runs already; 0 between batches. All processes have the same monotonic clock."""
+        since_s = [cell.value for cell in (self._model_since_s, self._tokenizer_since_s) if cell.value]
+        return time.monotonic() - min(since_s) if since_s else 0.0
 
     def forget_work(self) -> None:
         """The process is killed: what it was at does not count any more."""
-        self._working_since_s.value = 0.0
+        self._model_since_s.value = self._tokenizer_since_s.value = 0.0
 
     def note_served(self) -> None:
         """The model is loaded and the engine begins."""
@@ -54,6 +55,15 @@ class Vitals:
     def served(self) -> bool:
         """Whether the process has come that far."""
         return bool(self._served.value)
+
+
+@contextmanager
+def _marked(since_s: Any) -> Iterator[None]:
+    since_s.value = time.monotonic()
+    try:
+        yield
+    finally:
+        since_s.value = 0.0
 
 
 def resident_mb(pid: int | None) -> int:

@@ -25,7 +25,7 @@ from tests.integration.harness.fake_model import vector_of, vectors_of
 from tests.integration.harness.site import Site
 from tests.integration.harness.waiting import wait_until
 from workers.pulse import BEAT_S
-from workers.runner import LOOK_AHEAD_ROWS
+from workers.reader import LOOK_AHEAD_ROWS
 
 WORKERS = 3
 SHORT_STRIKES = 8

@@ -13,7 +13,8 @@ from tests.integration.harness.engine import Engine
 from tests.integration.harness.fake_model import vector_of, vectors_of
 from tests.integration.harness.site import Site
 from tests.integration.harness.waiting import wait_until
-from workers.streams import Entry, Streams
+from workers.entries import Entry
+from workers.streams import Streams
 
 INTERACTIVE = Lane.INTERACTIVE
 ROOM = {INTERACTIVE: 10}

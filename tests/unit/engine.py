@@ -12,10 +12,11 @@ from producer.wire.keys import GROUP, Kind, Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, JobHeader, Reply, Row, ScoreReply
 from producer.wire.models import TaskName
 from tests.unit.fakes import CHANNEL, EMBED_QUEUE, WIDE, result_of, run_script
+from workers.entries import Entry
 from workers.ledger import Ledger
 from workers.progress import Progress
 from workers.runner import Runner
-from workers.streams import Entry, Streams
+from workers.streams import Streams
 from workers.tasks import Measure
 
 
@@ -71,9 +72,11 @@ class OneShift(Streams):
         super().__init__(client, queue, consumer)
         self._stopping = stopping
 
-    def wait_new(self, block_ms: int) -> list[Entry]:
-        self._stopping.set()
-        return []
+    def wait_new(self, block_ms: int, count: int) -> list[Entry]:
+        entries = self.read_new(dict.fromkeys(Lane, count))
+        if not entries:
+            self._stopping.set()
+        return entries
 
     def fail_once(self, method: str, error: Exception) -> None:
         """Let the next call of a method raise instead."""
@@ -100,7 +103,8 @@ class Shift:
         client: redis.Redis,
         *,
         name: str = "worker",
-        batch_tokens: int = 100,
+        batch_tokens: int = 1024,
+        row_by_row: bool = False,
         max_text_bytes: int = 65536,
         most_rows: float = float("inf"),
     ) -> None:
@@ -116,6 +120,7 @@ class Shift:
             progress=self._progress,
             stopping=self.stopping,
             batch_tokens=batch_tokens,
+            row_by_row=row_by_row,
             reply_ttl_s=86_400,
             lease_s=8.0,
             max_text_bytes=max_text_bytes,

@@ -11,7 +11,7 @@ from producer.wire.keys import GROUP, Kind, Lane
 from producer.wire.messages import EntrySize, JobHeader, Row
 from producer.wire.scripts import LaneLimit
 from tests.unit.fakes import EMBED_QUEUE, RERANK_QUEUE, run_script
-from workers.streams import Entry
+from workers.entries import Entry
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 

@@ -36,7 +36,7 @@ def test_rows_of_both_lanes_are_computed_answered_and_ended(client: redis.Redis,
     assert lane_is_empty(client, INTERACTIVE)
     assert lane_is_empty(client, BULK)
     assert client.keys("*wait*") == []
-    assert shift.counts == {"rows": 3, "batches": 1, "tokens": 3, "text_bytes": 3, "busy_ms": 1}
+    assert shift.counts == {"rows": 3, "batches": 2, "tokens": 3, "text_bytes": 3, "busy_ms": 2}
 
 
 def test_those_who_wait_are_woken_when_the_reply_is_there(client: redis.Redis, shift: Shift) -> None:
@@ -49,7 +49,7 @@ def test_those_who_wait_are_woken_when_the_reply_is_there(client: redis.Redis, s
 
 
 def test_interactive_rows_run_before_bulk_rows_that_came_earlier(client: redis.Redis) -> None:
-    shift = Shift(client, batch_tokens=1)
+    shift = Shift(client, row_by_row=True)
     send(client, passage("bulk 1"), passage("bulk 2"), lane=BULK)
     send(client, query("person"))
 
@@ -195,7 +195,7 @@ def test_texts_that_the_model_cuts_are_counted_and_said_once(
 
 def test_a_job_of_many_rows_ends_with_its_last_row(client: redis.Redis) -> None:
     left: list[int] = []
-    shift = Shift(client, batch_tokens=1)
+    shift = Shift(client, row_by_row=True)
     shift.task.on_run = lambda: left.append(jobs_left(client))
     add_job(client, {b"job": HEADER, b"0": b"a", b"1": b"b", b"2": b"a", b"3": b"c"})
 

@@ -68,7 +68,7 @@ def test_rows_of_the_other_task_are_rejected_and_their_callers_told(client: redi
 
 
 def test_on_stop_the_batch_is_finished_and_the_rest_handed_back_to_whoever_comes(client: redis.Redis) -> None:
-    first = Shift(client, name="first", batch_tokens=1)
+    first = Shift(client, name="first", row_by_row=True)
     first.task.on_run = first.stopping.set
     send(client, *(query(text) for text in "abc"))
 
@@ -131,7 +131,7 @@ def test_a_redis_that_fails_for_a_while_is_waited_for(client: redis.Redis, shift
 def test_rows_whose_replies_could_not_be_written_are_not_completed(client: redis.Redis, shift: Shift) -> None:
     """The replies come first: an error between leaves the entry, and it is run again."""
     send(client, query("a"))
-    shift.streams.fail_once("write_replies", redis.ConnectionError("gone"))
+    shift.streams.fail_once("finish", redis.ConnectionError("gone"))
 
     shift.work()
 

@@ -21,12 +21,22 @@ def test_an_entry_is_done_with_its_last_row() -> None:
     ledger.open(BULK, size(b"1-0"), [b"a", b"b", b"a"])
 
     assert ledger.open_rows == 2
-    assert not ledger.close_row(BULK, b"1-0", b"a")
-    assert not ledger.close_row(BULK, b"1-0", b"a")
+    assert ledger.ended_by(BULK, [(b"1-0", b"a")]) == []
+    ledger.close(BULK, [(b"1-0", b"a"), (b"1-0", b"a")])
     assert ledger.holds(BULK, b"1-0")
-    assert ledger.close_row(BULK, b"1-0", b"b") == size(b"1-0")
+    assert ledger.ended_by(BULK, [(b"1-0", b"b")]) == [size(b"1-0")]
+    assert ledger.holds(BULK, b"1-0"), "it is in hand until somebody says that it is over"
+    ledger.close(BULK, [(b"1-0", b"b")])
     assert not ledger.holds(BULK, b"1-0")
-    assert not ledger.close_row(BULK, b"1-0", b"b"), "it is done once"
+    assert ledger.ended_by(BULK, [(b"1-0", b"b")]) == [], "it is done once"
+
+
+def test_an_entry_may_end_with_several_rows_at_once() -> None:
+    ledger = Ledger()
+    ledger.open(BULK, size(b"1-0"), [b"a", b"b"])
+    ledger.open(BULK, size(b"2-0"), [b"a", b"b"])
+
+    assert ledger.ended_by(BULK, [(b"1-0", b"a"), (b"2-0", b"a"), (b"1-0", b"b")]) == [size(b"1-0")]
 
 
 def test_the_same_id_on_the_other_lane_is_another_entry() -> None:
@@ -34,7 +44,7 @@ def test_the_same_id_on_the_other_lane_is_another_entry() -> None:
     ledger.open(BULK, size(b"1-0"), [b"a"])
 
     assert not ledger.holds(INTERACTIVE, b"1-0")
-    assert not ledger.close_row(INTERACTIVE, b"1-0", b"a")
+    assert ledger.ended_by(INTERACTIVE, [(b"1-0", b"a")]) == []
     assert ledger.entry_ids(INTERACTIVE) == []
     assert ledger.entry_ids(BULK) == [b"1-0"]
 

@@ -80,7 +80,7 @@ def test_what_is_in_hand_is_renewed_with_every_beat(beating: Beating) -> None:
 
 
 def test_a_model_that_hangs_is_not_renewed(beating: Beating) -> None:
-    beating.progress.vitals._working_since_s.value = time.monotonic() - LIMIT_S - 1
+    beating.progress.vitals._model_since_s.value = time.monotonic() - LIMIT_S - 1
 
     beating.beat()
 

@@ -144,7 +144,7 @@ def test_a_row_that_failed_before_its_worker_died_of_another_is_not_tried_again(
 
 def test_trouble_with_redis_makes_no_suspects(client: redis.Redis, shift: Shift) -> None:
     send(client, *GOOD[:3])
-    shift.streams.fail_once("write_replies", redis.ResponseError("OOM command not allowed"))
+    shift.streams.fail_once("finish", redis.ResponseError("OOM command not allowed"))
 
     shift.work()
 
@@ -157,7 +157,7 @@ def test_a_suspect_whose_results_cannot_be_written_is_tried_as_often_as_it_takes
     with pytest.raises(Died):
         shift_that_dies(client, BAD.text).work()
     shift = Shift(client)
-    shift.streams.fail("write_replies", redis.ResponseError("OOM command not allowed"), times=4)
+    shift.streams.fail("finish", redis.ResponseError("OOM command not allowed"), times=4)
 
     shift.work()
 
@@ -167,7 +167,7 @@ def test_a_suspect_whose_results_cannot_be_written_is_tried_as_often_as_it_takes
 
 
 def test_what_is_handed_back_unbegun_is_no_suspect(client: redis.Redis) -> None:
-    first = Shift(client, name="first", batch_tokens=1)
+    first = Shift(client, name="first", row_by_row=True)
     first.task.on_run = first.stopping.set
     send(client, *GOOD[:4])
     first.work()
@@ -197,7 +197,7 @@ def test_a_suspect_that_is_handed_back_stays_one(client: redis.Redis) -> None:
 def test_a_suspect_that_somebody_else_has_ended_is_left_alone(client: redis.Redis) -> None:
     send(client, *GOOD[:2])
     with pytest.raises(Died):
-        shift_that_dies(client, "a", batch_tokens=1).work()
+        shift_that_dies(client, "a", row_by_row=True).work()
     shift = Shift(client)
 
     def end_the_other() -> None:
@@ -230,7 +230,7 @@ def test_a_forfeited_hand_is_read_again(client: redis.Redis) -> None:
     """After standing still for longer than the lease, a worker runs what is left to it and nothing of the others'."""
     send(client, *GOOD[:3])
     stream = EMBED_QUEUE.lane(Lane.INTERACTIVE)
-    shift = Shift(client, batch_tokens=1)
+    shift = Shift(client, row_by_row=True)
 
     def lose_the_others() -> None:
         shift.task.on_run = lambda: None
@@ -248,7 +248,7 @@ def test_a_forfeited_hand_is_read_again(client: redis.Redis) -> None:
 
 def test_a_worker_ends_after_so_many_rows_and_hands_the_rest_back(client: redis.Redis) -> None:
     send(client, *GOOD)
-    shift = Shift(client, batch_tokens=1, most_rows=2.5)
+    shift = Shift(client, row_by_row=True, most_rows=2.5)
 
     shift.work()
 
@@ -356,7 +356,7 @@ def test_after_trouble_with_redis_others_get_a_lease_to_renew(client: redis.Redi
 
 
 def test_rows_whose_time_ends_while_they_are_in_hand_are_not_run(client: redis.Redis) -> None:
-    shift = Shift(client, batch_tokens=1)
+    shift = Shift(client, row_by_row=True)
     send(client, *GOOD[:4])
     shift.task.on_run = lambda: setattr(shift.streams, "_clock_offset_ms", shift.streams._clock_offset_ms + 120_000)
     for row in GOOD[:4]:
@@ -373,7 +373,7 @@ def test_a_forfeited_hand_is_not_handed_back(client: redis.Redis) -> None:
     """The entries are somebody else's by now, who may be at work on them."""
     send(client, *GOOD[:3])
     stream = EMBED_QUEUE.lane(Lane.INTERACTIVE)
-    shift = Shift(client, batch_tokens=1)
+    shift = Shift(client, row_by_row=True)
 
     def lose_all_and_stop() -> None:
         shift.ledger.forfeited = True
