@@ -7,7 +7,7 @@ from producer.wire.keys import Lane
 from producer.wire.messages import EntrySize
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Entry:
     """One stream entry as it was read; `attempts` is how often a worker began it before."""
 

@@ -24,6 +24,10 @@ MOST_ATTEMPTS = 3
 """So often workers may begin an entry and never end it; then it is dead."""
 
 
+JUST_LOOKED_UP_MS = 100
+"""So long a row that is new on its lane counts as not answered by anybody else."""
+
+
 class WorkerDied(HeadraceError):
     """Workers died, or were killed because they hung, whenever they ran the row."""
 
@@ -45,12 +49,9 @@ class Intake:
 
     def admit(self, entries: Sequence[Entry]) -> list[QueuedRow]:
         """Return the rows of these entries that the model must compute, in order; measured unless they are suspects."""
-        jobs = [
-            (replace(entry, expires_at_ms=entry.created_at_ms + job.header.budget_ms), job)
-            for entry in entries
-            if (job := self._accept(entry)) is not None
-        ]
+        jobs = [(entry, job) for entry in entries if (job := self._accept(entry)) is not None]
         for entry, job in jobs:
+            entry.expires_at_ms = entry.created_at_ms + job.header.budget_ms
             digests = (row.digest for row in job.rows)
             self._ledger.open(entry.lane, entry.size, digests, attempts=entry.attempts)
         answered, rows = self._divide([(entry, row) for entry, job in jobs for row in job.rows])
@@ -60,18 +61,21 @@ class Intake:
     def measured(self, suspect: QueuedRow) -> QueuedRow:
         """Measure a suspect, which was taken in unmeasured: its workers may have died of that, too."""
         with self._progress.vitals.tokenizing():
-            return self._note(suspect, self._measures([suspect.row])[0])
+            return replace(suspect, tokens=self._tokens(self._measures([suspect.row])[0]))
 
     def _divide(self, rows: Sequence[tuple[Entry, Row]]) -> tuple[list[tuple[Entry, Row]], list[tuple[Entry, Row]]]:
-        """Tell the rows that somebody has answered meanwhile from those that are open.
+        """Tell the rows that somebody has answered meanwhile from those that are open. A row that was added just now is
+        taken for open: its producer has looked a moment ago, and to look again costs as much as a short row.
 
         A failure counts for an entry that was begun before: there the row failed, and the worker died of a later one.
         """
-        values = self._streams.replies([row.digest for _, row in rows]) if rows else []
+        looked_up_ms = self._streams.now_ms() - JUST_LOOKED_UP_MS
+        digests = [row.digest for entry, row in rows if entry.attempts or entry.created_at_ms < looked_up_ms]
+        values = dict(zip(digests, self._streams.replies(digests) if digests else [], strict=True))
         answered: list[tuple[Entry, Row]] = []
         open_: list[tuple[Entry, Row]] = []
-        for (entry, row), value in zip(rows, values, strict=True):
-            reply = _read(value)
+        for entry, row in rows:
+            reply = _read(values.get(row.digest))
             since_ms = entry.created_at_ms if entry.attempts else float("inf")
             stale = isinstance(reply, FailureReply) and reply.failed_at_ms < since_ms
             (open_ if reply is None or stale else answered).append((entry, row))
@@ -86,7 +90,7 @@ class Intake:
                 condemned[entry.lane, entry.id] = row
                 logger.error("a row of %d bytes has taken its workers down: it is dead", len(row.text.encode()))
                 failure = WorkerDied(f"{entry.attempts} times a worker died or hung with it in hand")
-                self._outlet.condemn(_unmeasured(entry, row, entry.attempts), self._outlet.failure(failure))
+                self._outlet.condemn(_queued(entry, row, 1, entry.attempts), self._outlet.failure(failure))
         return [(entry, row) for entry, row in rows if condemned.get((entry.lane, entry.id)) != row]
 
     def _refuse(self, rows: Sequence[tuple[Entry, Row]]) -> list[tuple[Entry, Row]]:
@@ -99,7 +103,7 @@ class Intake:
                 if row.query is not None:
                     clean_text(row.query, self._max_text_bytes, what="the query")
             except InvalidText as error:
-                bad.append((_unmeasured(entry, row, entry.attempts + 1), self._outlet.failure(error)))
+                bad.append((_queued(entry, row, 1, entry.attempts + 1), self._outlet.failure(error)))
             else:
                 good.append((entry, row))
         if bad:
@@ -144,13 +148,17 @@ class Intake:
         fresh = [row for entry, row in rows if not entry.attempts]
         with self._progress.vitals.tokenizing():
             measures = iter(self._measures(fresh) if fresh else [])
-        queued = [_unmeasured(entry, row, entry.attempts + 1) for entry, row in rows]
-        return [one if one.suspect else self._note(one, next(measures)) for one in queued]
+        return [
+            _queued(entry, row, 1, entry.attempts + 1)
+            if entry.attempts
+            else _queued(entry, row, self._tokens(next(measures)))
+            for entry, row in rows
+        ]
 
-    def _note(self, queued: QueuedRow, measure: Measure) -> QueuedRow:
+    def _tokens(self, measure: Measure) -> int:
         if measure.truncated:
             self._progress.count_truncated(measure.tokens)
-        return replace(queued, tokens=max(1, measure.tokens))
+        return max(1, measure.tokens)
 
     def _measures(self, rows: Sequence[Row]) -> list[Measure]:
         try:
@@ -161,12 +169,12 @@ class Intake:
             return [measure for row in rows for measure in self._measures([row])]
 
 
-def _unmeasured(entry: Entry, row: Row, deliveries: int) -> QueuedRow:
+def _queued(entry: Entry, row: Row, tokens: int, deliveries: int = 1) -> QueuedRow:
     return QueuedRow(
         row=row,
         lane=entry.lane,
         entry_id=entry.id,
-        tokens=1,
+        tokens=tokens,
         deliveries=deliveries,
         expires_at_ms=entry.expires_at_ms,
     )
