@@ -21,6 +21,10 @@ LOOK_AHEAD_ROWS = 64
 _LOOK_AHEAD_BATCHES = 4
 """As many batches of tokens of each lane it holds, about."""
 
+READ_ROWS = 16
+"""Rows of each lane that a reading takes at first, so that idle workers share a burst; twice as many after each reading
+that found as many as it asked for."""
+
 _BLOCK_MS = 1000
 _SMOOTHING = 0.1
 _FIRST_GUESS_TOKENS = 64.0
@@ -35,14 +39,15 @@ class Reader:
         self._look_ahead = look_ahead
         self._rows_per_job = rows_per_job
         self._row_tokens = _FIRST_GUESS_TOKENS
-        self._backlog = False
+        self._most_rows = READ_ROWS
+        self._full: set[Lane] = set()
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-reader")
 
     def next_batch(self) -> list[QueuedRow]:
         """Return the next batch; if nothing is in hand, wait for entries, about a second at most."""
         if not len(self._look_ahead):
-            jobs = self._jobs(list(Lane))
-            self.admit(self._streams.wait_new(_BLOCK_MS, min(jobs.values())), jobs)
+            count = min(self._jobs(list(Lane)).values())
+            self.admit(self._streams.wait_new(_BLOCK_MS, count), dict.fromkeys(Lane, count))
         return self._look_ahead.next_batch()
 
     def admit(self, entries: Sequence[Entry], asked: Mapping[Lane, int] | None = None) -> None:
@@ -65,7 +70,7 @@ class Reader:
         if not wanted:
             yield
             return
-        asked = self._jobs(list(Lane) if self._backlog else [Lane.BULK])
+        asked = self._jobs(list(Lane) if Lane.INTERACTIVE in self._full else [Lane.BULK])
         reading = self._beside.submit(self._read, asked)
         try:
             yield
@@ -94,13 +99,17 @@ class Reader:
             self._row_tokens += (row.tokens - self._row_tokens) * _SMOOTHING
 
     def _note_backlog(self, entries: Sequence[Entry], asked: Mapping[Lane, int]) -> None:
-        """Interactive entries are waiting if as many came as were asked for."""
-        if asked.get(Lane.INTERACTIVE):
-            came = sum(entry.lane is Lane.INTERACTIVE for entry in entries)
-            self._backlog = came >= asked[Lane.INTERACTIVE]
+        """More entries are waiting on a lane if as many came as were asked for."""
+        for lane, count in asked.items():
+            if sum(entry.lane is lane for entry in entries) >= count:
+                self._full.add(lane)
+            else:
+                self._full.discard(lane)
+        self._most_rows = min(LOOK_AHEAD_ROWS, 2 * self._most_rows) if self._full else READ_ROWS
 
     def _jobs(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
-        return {lane: -(-rows // self._rows_per_job) for lane in lanes if (rows := self._room(lane))}
+        rooms = {lane: min(self._most_rows, self._room(lane)) for lane in lanes}
+        return {lane: -(-rows // self._rows_per_job) for lane, rows in rooms.items() if rows}
 
     def _room(self, lane: Lane) -> int:
         held = self._look_ahead

@@ -31,6 +31,7 @@ class SmallTask:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.row_tokens = 1
         self.broken: set[str] = set()
         self.deadly: set[str] = set()
         self.deadly_to_measure: set[str] = set()
@@ -47,7 +48,7 @@ class SmallTask:
             raise Died
         if self.unmeasurable.intersection(row.text for row in rows):
             raise ValueError("the tokenizer does not like it")
-        return [Measure(tokens=1, truncated=row.text.startswith("cut")) for row in rows]
+        return [Measure(tokens=self.row_tokens, truncated=row.text.startswith("cut")) for row in rows]
 
     def run(self, rows: Sequence[Row]) -> Sequence[EmbeddingReply | ScoreReply]:
         texts = [row.text for row in rows]

@@ -1,0 +1,129 @@
+"""What a worker takes in hand, and when: bulk beside the model, interactive rows at the last moment, and never much."""
+
+import threading
+
+import pytest
+import redis
+
+from producer.wire.keys import Lane
+from tests.unit.engine import OneShift, SmallTask, send
+from tests.unit.fakes import EMBED_QUEUE, passage, query
+from workers.batching import LookAhead
+from workers.intake import Intake
+from workers.ledger import Ledger
+from workers.outlet import Outlet
+from workers.progress import Progress
+from workers.reader import LOOK_AHEAD_ROWS, Reader
+
+INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
+
+
+class Desk:
+    """A reader with all that it needs, on a Redis in memory; rows of `row_tokens` tokens each."""
+
+    def __init__(self, client: redis.Redis, *, budget_tokens: int = 1024, row_tokens: int = 1) -> None:
+        self.task = SmallTask()
+        self.task.row_tokens = row_tokens
+        self.streams = OneShift(client, EMBED_QUEUE, "worker", threading.Event())
+        self.streams.prepare()
+        ledger, progress = Ledger(), Progress()
+        outlet = Outlet(streams=self.streams, ledger=ledger, progress=progress, reply_ttl_s=60)
+        intake = Intake(
+            task=self.task, streams=self.streams, outlet=outlet, ledger=ledger, progress=progress, max_text_bytes=1000
+        )
+        self.look_ahead = LookAhead(budget_tokens)
+        self.reader = Reader(streams=self.streams, intake=intake, look_ahead=self.look_ahead, rows_per_job=1)
+
+    def held(self) -> tuple[int, int]:
+        """How many interactive and bulk rows are in hand."""
+        return self.look_ahead.count(INTERACTIVE), self.look_ahead.count(BULK)
+
+
+@pytest.fixture
+def desk(client: redis.Redis) -> Desk:
+    return Desk(client)
+
+
+def send_some(client: redis.Redis, count: int, lane: Lane) -> None:
+    make = query if lane is INTERACTIVE else passage
+    send(client, *(make(f"{lane} {number}") for number in range(count)), lane=lane)
+
+
+def test_while_the_model_runs_bulk_rows_are_taken_in_and_interactive_ones_left_to_whoever_is_free(
+    client: redis.Redis, desk: Desk
+) -> None:
+    send_some(client, 3, BULK)
+    send_some(client, 3, INTERACTIVE)
+
+    with desk.reader.ahead(True):
+        pass
+
+    assert desk.held() == (0, 3)
+    assert set(desk.reader.jobs_wanted(read_ahead=True)) == {INTERACTIVE}
+
+
+def test_a_backlog_of_interactive_rows_is_read_ahead_too(client: redis.Redis, desk: Desk) -> None:
+    send_some(client, 200, INTERACTIVE)
+    asked = desk.reader.jobs_wanted(read_ahead=False)
+    desk.reader.admit(desk.streams.read_new(asked), asked)
+    before, _ = desk.held()
+    assert before == asked[INTERACTIVE]
+    desk.reader.next_batch()
+
+    with desk.reader.ahead(True):
+        pass
+
+    assert desk.held()[0] > 0
+
+
+def test_a_short_batch_reads_nothing_beside_it(client: redis.Redis, desk: Desk) -> None:
+    send_some(client, 3, BULK)
+
+    with desk.reader.ahead(False):
+        pass
+
+    assert desk.held() == (0, 0)
+    assert set(desk.reader.jobs_wanted(read_ahead=False)) == set(Lane)
+
+
+def test_what_the_reading_beside_raises_is_raised_at_the_end_of_the_batch(client: redis.Redis, desk: Desk) -> None:
+    desk.streams.fail_once("read_new", redis.ConnectionError("gone"))
+
+    with pytest.raises(redis.ConnectionError), desk.reader.ahead(True):
+        pass
+
+
+def test_trouble_of_the_batch_itself_is_told_rather_than_that_of_the_reading(client: redis.Redis, desk: Desk) -> None:
+    desk.streams.fail_once("read_new", redis.ConnectionError("gone"))
+
+    with pytest.raises(ValueError, match="the batch"), desk.reader.ahead(True):
+        raise ValueError("the batch")
+
+
+def test_no_more_rows_are_held_than_a_bound_however_short(client: redis.Redis, desk: Desk) -> None:
+    send_some(client, 300, BULK)
+    for _ in range(10):
+        with desk.reader.ahead(True):
+            pass
+
+    assert desk.held() == (0, LOOK_AHEAD_ROWS)
+
+
+def test_no_more_tokens_are_held_than_a_few_batches(client: redis.Redis) -> None:
+    """Rows that one worker holds, and has not begun, are rows that an idle one cannot have."""
+    desk = Desk(client, budget_tokens=100, row_tokens=100)
+    send_some(client, 300, BULK)
+    for _ in range(10):
+        with desk.reader.ahead(True):
+            pass
+
+    assert desk.look_ahead.tokens(BULK) <= 700, "four batches, and what the first guess of a row's length brings"
+
+
+def test_a_row_longer_than_everything_is_still_taken(client: redis.Redis) -> None:
+    desk = Desk(client, budget_tokens=10, row_tokens=5000)
+    send_some(client, 3, BULK)
+
+    for _ in range(3):
+        assert len(desk.reader.next_batch()) == 1
+    assert desk.held() == (0, 0)
