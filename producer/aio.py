@@ -154,6 +154,8 @@ class AsyncProducer:
         match effect:
             case effects.Lookup(keys, left_s):
                 answer = await self._within(left_s, self._look_up(keys))
+            case effects.Count(queue, hits, misses):
+                self._counters.add(queue, hits, misses)
             case effects.Peek(keys):
                 answer = await self._peek(keys)
             case effects.Enqueue(digests, make_call, left_s):
@@ -163,8 +165,6 @@ class AsyncProducer:
                 answer = await mailbox.wait(timeout_s)
             case effects.Unwatch(digests):
                 self._listener.unwatch(mailbox, digests)
-            case effects.Count(queue, hits, misses):
-                self._counters.add(queue, hits, misses)
             case effects.Inspect(queue):
                 answer = await self._within(STATE_S, self._read_state(queue))
             case effects.ListPools():

@@ -15,6 +15,7 @@ from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.effects import Effect, Flow, Result, Steps
 from producer.errors import HeadraceError, InvalidRequest
+from producer.exchange import ask
 from producer.listener import Listener, ThreadMailbox
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
@@ -176,6 +177,8 @@ class Producer:
         match effect:
             case effects.Lookup(keys, left_s):
                 answer = self._look_up(keys, left_s)
+            case effects.Count(queue, hits, misses):
+                self._counters.add(queue, hits, misses)
             case effects.Peek(keys):
                 answer = self._peek(keys)
             case effects.Enqueue(digests, make_call, left_s):
@@ -186,8 +189,6 @@ class Producer:
                 answer = mailbox.wait(timeout_s)
             case effects.Unwatch(digests):
                 self._listener.unwatch(mailbox, digests)
-            case effects.Count(queue, hits, misses):
-                self._counters.add(queue, hits, misses)
             case effects.Inspect(queue):
                 answer = self._read_state(queue, STATE_S)
             case effects.ListPools():
@@ -199,7 +200,7 @@ class Producer:
         with redis_errors():
             due = self._counters.take_due()
             if not due:
-                return client.mget(keys)
+                return ask(client, "MGET", *keys)
             with client.pipeline(transaction=False) as pipeline:
                 pipeline.mget(keys)
                 self._counters.write(pipeline, due)

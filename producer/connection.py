@@ -22,6 +22,7 @@ from redis.retry import Retry
 
 from producer.address import Transport, check_files, read_address, url_errors
 from producer.errors import RedisUnavailable, redacted
+from producer.exchange import WaitingPool, ask
 from producer.failover import ASYNC_FOLLOWING, ASYNC_LEAVING, FOLLOWING, LEAVING
 from producer.sentinel import AsyncMasterFinder, MasterFinder
 from producer.settings import SharedSettings
@@ -74,7 +75,10 @@ class Clients:
 
     def within(self, left_s: float) -> redis.Redis:
         """The client that gives up within so many seconds (or in a quarter of one, if that is more)."""
-        return self._by_timeout_s[max((t for t in _TIMEOUTS_S if t <= left_s), default=SHORTEST_S)]
+        for timeout_s in reversed(_TIMEOUTS_S):
+            if timeout_s <= left_s:
+                return self._by_timeout_s[timeout_s]
+        return self._by_timeout_s[SHORTEST_S]
 
     def close(self) -> None:
         for client in self._by_timeout_s.values():
@@ -101,9 +105,9 @@ def connect(settings: SharedSettings, *, timeout_s: float = LONGEST_S) -> redis.
     if address.sentinels:
         classes, options = FOLLOWING, {**options, "finder": MasterFinder(address.sentinels, timeout_s)}
     with url_errors():
-        pool = redis.BlockingConnectionPool(
-            options.pop("max_connections", _MOST_CONNECTIONS),
-            timeout_s,
+        pool = WaitingPool(
+            most=options.pop("max_connections", _MOST_CONNECTIONS),
+            timeout_s=timeout_s,
             connection_class=classes[address.transport],
             **options,
         )
@@ -138,11 +142,11 @@ def connect_async(settings: SharedSettings) -> redis.asyncio.Redis:
 def run_script(client: redis.Redis, call: ScriptCall) -> Any:
     """Call a script by its hash; after a restart or a flush of the script cache, load it first."""
     try:
-        return client.execute_command(*call.command)
+        return ask(client, *call.command)
     except NoScriptError:
         with _loading_errors():
             client.script_load(call.script.source.decode())
-        return client.execute_command(*call.command)
+        return ask(client, *call.command)
 
 
 async def run_script_async(client: redis.asyncio.Redis, call: ScriptCall) -> Any:
@@ -167,23 +171,27 @@ def is_full(error: ResponseError) -> bool:
     return isinstance(error, OutOfMemoryError) or "-OOM " in str(error)
 
 
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """Map what redis-py raises inside to `RedisUnavailable`.
+class redis_errors:
+    """Map what redis-py raises inside the block to `RedisUnavailable`.
 
     Raises:
         RedisUnavailable: code `redis_refused` if Redis answers with an error (password, permission, memory,
             read-only), `redis_unavailable` if it does not answer or lacks our scripts.
     """
-    try:
-        yield
-    except ScriptsMissing as error:
-        raise RedisUnavailable(str(error)) from error
-    except (AuthenticationError, ResponseError) as error:
-        raise RedisUnavailable(f"{_lead(error)}: {redacted(error)}", code="redis_refused") from error
-    except (RedisError, OSError) as error:
-        text = redacted(error) or "no answer in time"
-        raise RedisUnavailable(f"Redis cannot be reached: {text}{_TLS_HINT if _CLOSED.search(text) else ''}") from error
+
+    # A class, since every command passes here: a generator would cost a microsecond more.
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ScriptsMissing):
+            raise RedisUnavailable(str(error)) from error
+        if isinstance(error, AuthenticationError | ResponseError):
+            raise RedisUnavailable(f"{_lead(error)}: {redacted(error)}", code="redis_refused") from error
+        if isinstance(error, RedisError | OSError):
+            text = redacted(error) or "no answer in time"
+            hint = _TLS_HINT if _CLOSED.search(text) else ""
+            raise RedisUnavailable(f"Redis cannot be reached: {text}{hint}") from error
 
 
 def _lead(error: RedisError) -> str:

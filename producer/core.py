@@ -4,8 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from producer import requests
 from producer.effects import Emit, Flow, Inspect, ListPools, Lookup, Peek, Pull
 from producer.errors import (
@@ -19,7 +17,7 @@ from producer.errors import (
 from producer.flight import Flight
 from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
 from producer.settings import ProducerSettings
-from producer.wire.codec import begins_result, decode_vector, is_result
+from producer.wire.codec import begins_result, decode_vector, decode_vectors, is_result
 from producer.wire.keys import Lane, QueueKeys
 from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
 from producer.wire.models import TASKS, TaskName, resolve
@@ -51,10 +49,10 @@ class Core:
         rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
         flight = self._flight("embed", Lane.INTERACTIVE)
         yield from self._collect(flight, rows, timeout_s)
-        vectors = [_vector(flight.replies[row.digest], f"text {n}") for n, row in enumerate(rows)]
+        replies = [flight.replies[row.digest] for row in rows]
         return EmbedResult(
-            embeddings=_stack(vectors),
-            cached=tuple(row.digest in flight.cached for row in rows),
+            embeddings=_vectors(replies),
+            cached=tuple([row.digest in flight.cached for row in rows]),
             model=self.settings.embed_model,
             latency_ms=(self.clock() - started) * 1000,
         )
@@ -205,6 +203,15 @@ def _vector(reply: Reply, what: str) -> Vector:
     raise _failure(reply, what)
 
 
+def _vectors(replies: Sequence[Reply]) -> Vector:
+    """All vectors as one array, shape (n, dimension); the first row that failed is the call's error."""
+    vectors = [reply for reply in replies if isinstance(reply, EmbeddingReply)]
+    if len(vectors) < len(replies):
+        number, failed = next((n, one) for n, one in enumerate(replies) if not isinstance(one, EmbeddingReply))
+        raise _failure(failed, f"text {number}")
+    return decode_vectors(vectors)
+
+
 def _score(reply: Reply, what: str) -> float:
     if isinstance(reply, ScoreReply):
         return reply.score
@@ -215,16 +222,6 @@ def _failure(reply: Reply, what: str) -> HeadraceError:
     if isinstance(reply, FailureReply):
         return RowFailed(f"a worker could not compute {what}: {reply.message}", code=reply.code)
     return MalformedMessage(f"the reply key of {what} holds a result of another task")
-
-
-def _stack(vectors: Sequence[Vector]) -> Vector:
-    """Stack vectors into shape (n, dimension); no vectors give shape (0, 0)."""
-    if not vectors:
-        return np.empty((0, 0), dtype=np.float32)
-    shape: tuple[int, ...] | None = None
-    for vector in vectors:
-        shape = _same_shape(vector, shape)
-    return np.stack(vectors)
 
 
 def _same_shape(vector: Vector, shape: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ class Steps(Generic[Result]):
         self._flow = flow
         self._result: list[Result] = []
         self.effect: Effect | None = None
-        self._step(lambda: next(flow))
+        self.send(None)
 
     @property
     def result(self) -> Result:
@@ -107,14 +107,17 @@ class Steps(Generic[Result]):
         return self._result[0]
 
     def send(self, answer: Any) -> None:
-        self._step(lambda: self._flow.send(answer))
+        try:
+            self.effect = self._flow.send(answer)
+        except StopIteration as stop:
+            self._end(stop.value)
 
     def throw(self, error: HeadraceError) -> None:
-        self._step(lambda: self._flow.throw(error))
-
-    def _step(self, resume: Callable[[], Effect]) -> None:
         try:
-            self.effect = resume()
+            self.effect = self._flow.throw(error)
         except StopIteration as stop:
-            self.effect = None
-            self._result.append(stop.value)
+            self._end(stop.value)
+
+    def _end(self, result: Result) -> None:
+        self.effect = None
+        self._result.append(result)

@@ -37,7 +37,7 @@ class Flight:
         """Rows whose stored value does not verify: they count as missing."""
 
         self.progressed_at = clock()
-        self._stale_failures: dict[bytes, bytes] = {}
+        self._stale_failures: dict[bytes, Reply] = {}
         self._recheck_s = _FIRST_RECHECK_S
         self._healed_at = clock()
         self._unsent: dict[bytes, Row] = {}
@@ -54,19 +54,14 @@ class Flight:
         unique = {row.digest: row for row in rows}
         new = [row for key, row in unique.items() if key not in self.replies and key not in self.pending]
         found = yield from self._look_up(new, deadline)
-        for row in new:
-            data = found.get(row.digest)
-            reply = self._decode(row.digest, data)
-            if data is None or reply is None or isinstance(reply, FailureReply):
-                if data is not None:
-                    self._stale_failures[row.digest] = data
-                self.pending[row.digest] = row
-            else:
-                self.replies[row.digest] = reply
-                self.cached.add(row.digest)
-        missing = [row for row in new if row.digest in self.pending]
-        yield Count(self.queue, hits=len(new) - len(missing), misses=len(missing))
-        if missing:
+        results = {key: reply for key, reply in found.items() if not isinstance(reply, FailureReply)}
+        self._stale_failures.update({key: found[key] for key in found.keys() - results.keys()})
+        self.replies.update(results)
+        self.cached.update(results)
+        yield Count(self.queue, len(results), len(new) - len(results))
+        if len(results) < len(new):
+            missing = [row for row in new if row.digest not in results]
+            self.pending.update({row.digest: row for row in missing})
             self._arrived()
             if self.lane is Lane.BULK and self._reached:  # a long run does not end for a moment's trouble
                 yield from self._enqueue_again(missing, deadline)
@@ -108,9 +103,8 @@ class Flight:
         """Look rows up and close those that are answered; hints that will come for them are of no use any more."""
         found = yield from self._look_up(rows, deadline)
         answered = []
-        for key, data in found.items():
-            reply = self._decode(key, data)
-            if reply is not None and data != self._stale_failures.get(key):
+        for key, reply in found.items():
+            if reply != self._stale_failures.get(key):
                 self.replies[key] = reply
                 del self.pending[key]
                 self._unsent.pop(key, None)
@@ -120,20 +114,25 @@ class Flight:
         if unhinted := tuple(key for key in answered if key not in hinted):
             yield Unwatch(unhinted)
 
-    def _look_up(self, rows: Sequence[Row], deadline: float) -> Flow[dict[bytes, bytes]]:
-        found: dict[bytes, bytes] = {}
+    def _look_up(self, rows: Sequence[Row], deadline: float) -> Flow[dict[bytes, Reply]]:
+        """Read what is there of the rows' replies; what is spoilt or does not verify counts as missing."""
+        found: dict[bytes, Reply] = {}
         for chunk in _chunks(rows, _ROWS_PER_LOOKUP):
-            keys = tuple(self.queue.reply(row.digest) for row in chunk)
+            keys = tuple([self.queue.reply(row.digest) for row in chunk])
             try:
                 values = yield Lookup(keys, max(0.0, deadline - self.clock()))
             except RedisUnavailable as error:
                 logger.warning("the cache cannot be read, going on without it: %s", error)
                 break
             for row, key, stored in zip(chunk, keys, values, strict=True):
+                if stored is None:
+                    continue
                 value = self.seal.open(key, stored)
-                if value is not None:
-                    found[row.digest] = value
-                elif stored is not None:
+                try:
+                    if value is None:
+                        raise MalformedMessage("it does not verify")
+                    found[row.digest] = decode_reply(value)
+                except MalformedMessage:
                     self._note_unverified(row.digest)
         return found
 
@@ -141,13 +140,6 @@ class Flight:
         if not self.unverified:
             logger.warning("a cached reply cannot be read or does not verify: it counts as a miss (said once a call)")
         self.unverified.add(digest)
-
-    def _decode(self, digest: bytes, data: bytes | None) -> Reply | None:
-        try:
-            return None if data is None else decode_reply(data)
-        except MalformedMessage:
-            self._note_unverified(digest)
-            return None
 
     def _enqueue_again(self, rows: Sequence[Row], deadline: float) -> Flow[None]:
         """Enqueue rows of a call that waits already: trouble is no reason to give up before its time is over."""

@@ -34,6 +34,8 @@ class Switchboard:
 
     def unwatch(self, mailbox: Mailbox, digests: Iterable[bytes] | None = None) -> None:
         """End the delivery of hints for these rows, or of all, to the mailbox."""
+        if mailbox not in self._watched:  # only the call that owns the mailbox adds to it
+            return
         with self._lock:
             watched = self._watched.get(mailbox, set())
             for digest in list(watched if digests is None else digests):

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import redis
 from redis.exceptions import RedisError
@@ -22,20 +23,19 @@ class ThreadMailbox:
     """The hints for one call. Only that call's thread waits on it."""
 
     def __init__(self) -> None:
-        self._hinted: set[bytes] = set()
-        self._arrived = threading.Condition()
+        self._hinted: SimpleQueue[bytes] = SimpleQueue()
 
     def deliver(self, digest: bytes) -> None:
-        with self._arrived:
-            self._hinted.add(digest)
-            self._arrived.notify()
+        self._hinted.put(digest)
 
     def wait(self, timeout_s: float) -> set[bytes]:
         """Return the digests hinted since the last call, waiting for the first at most `timeout_s`."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: bool(self._hinted), timeout_s)
-            hinted, self._hinted = self._hinted, set()
-            return hinted
+        hinted: set[bytes] = set()
+        with suppress(Empty):
+            hinted.add(self._hinted.get(timeout=timeout_s))
+            while True:
+                hinted.add(self._hinted.get_nowait())
+        return hinted
 
 
 class Listener:

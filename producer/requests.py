@@ -13,42 +13,55 @@ Item = TypeVar("Item")
 
 MAX_DOCUMENTS = 1000
 
+_TEXT_KINDS = {kind.value: kind for kind in (Kind.QUERY, Kind.PASSAGE)}
+
 _LONGEST_S = 1e9
 """Far beyond what the wire carries, and far below what a float or a clock cannot hold."""
 
 
-def clean_text(text: object, max_bytes: int, *, what: str = "text") -> str:
-    """Return the text as it will travel.
+def clean_text(text: object, max_bytes: int, what: str = "text", position: int | None = None) -> str:
+    """Return the text as it will travel; errors name it by `what` and its position, if it has one.
 
     Raises:
         InvalidText: not a string, empty or blank, not encodable (lone surrogates), or too long.
     """
     if not isinstance(text, str):
-        raise InvalidText(f"{what} must be a string, not {type(text).__name__}", code="not_text")
+        raise InvalidText(
+            f"{_name(what, position)} must be a string, not {type(text).__name__}",
+            code="not_text",
+        )
     cleaned = normalise(text)
     if not cleaned:
-        raise InvalidText(f"{what} is empty: pass at least one character that is not white space", code="empty_text")
+        raise InvalidText(
+            f"{_name(what, position)} is empty: pass at least one character that is not white space",
+            code="empty_text",
+        )
     try:
-        size = len(cleaned.encode())
+        size = len(cleaned) if cleaned.isascii() else len(cleaned.encode())
     except UnicodeEncodeError as error:
         raise InvalidText(
-            f"{what} is not valid Unicode (a lone surrogate at character {error.start}): it must be decoded as UTF-8",
+            f"{_name(what, position)} is not valid Unicode (a lone surrogate at character {error.start}): it must be "
+            "decoded as UTF-8",
             code="not_unicode",
         ) from None
     if size > max_bytes:
         raise InvalidText(
-            f"{what} is {size} bytes long, the limit is {max_bytes}: shorten it, or raise HEADRACE_MAX_TEXT_BYTES "
-            "for producers and workers",
+            f"{_name(what, position)} is {size} bytes long, the limit is {max_bytes}: shorten it, or raise "
+            "HEADRACE_MAX_TEXT_BYTES for producers and workers",
             code="text_too_long",
         )
     return cleaned
+
+
+def _name(what: str, position: int | None) -> str:
+    return what if position is None else f"{what} {position}"
 
 
 def text_rows(texts: Iterable[str], kind: str, max_bytes: int, *, first: int = 0) -> list[Row]:
     """Make the rows of embed requests; errors name the text by its position, counted from `first`."""
     checked = text_kind(kind)
     return [
-        Row(kind=checked, text=clean_text(text, max_bytes, what=f"text {position}"))
+        Row(kind=checked, text=clean_text(text, max_bytes, "text", position))
         for position, text in enumerate(as_list(texts, "texts"), first)
     ]
 
@@ -69,9 +82,10 @@ def as_list(values: Iterable[Item], what: str, *, code: str | None = None) -> li
 
 def text_kind(kind: str) -> Kind:
     """Read the kind of a text: "query" or "passage"."""
-    if kind not in (Kind.QUERY, Kind.PASSAGE):
+    checked = _TEXT_KINDS.get(kind) if isinstance(kind, str) else None
+    if checked is None:
         raise InvalidRequest(f"kind must be 'query' or 'passage', not {kind!r}", code="unknown_kind")
-    return Kind(kind)
+    return checked
 
 
 def pair_rows(query: str, documents: Sequence[str], max_bytes: int) -> list[Row]:
@@ -87,7 +101,7 @@ def pair_rows(query: str, documents: Sequence[str], max_bytes: int) -> list[Row]
         Row(
             kind=Kind.PAIR,
             query=cleaned_query,
-            text=clean_text(document, max_bytes, what=f"document {position}"),
+            text=clean_text(document, max_bytes, "document", position),
         )
         for position, document in enumerate(documents)
     ]

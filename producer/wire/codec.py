@@ -1,7 +1,7 @@
 """Encodes and decodes every message: msgpack maps with a version, checked field by field, no extension types."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -96,6 +96,10 @@ def decode_reply(data: bytes) -> Reply:
     Raises:
         MalformedMessage: it is not a reply of this protocol version.
     """
+    if data.startswith(_VECTOR_START):  # as we write it: nothing to find out but whether the length is true
+        size = len(data) - _VECTOR_AT
+        if size > 0 and not size % 4 and int.from_bytes(data[_VECTOR_AT - 2 : _VECTOR_AT]) == size:
+            return EmbeddingReply(vector=memoryview(data)[_VECTOR_AT:])
     body = _unpack(data, _MAX_REPLY_BYTES)
     if "vector" in body:
         _expect(body, required={"vector"})
@@ -140,6 +144,20 @@ def decode_vector(reply: EmbeddingReply) -> np.ndarray[Any, np.dtype[np.float32]
     return np.frombuffer(reply.vector, dtype="<f4")
 
 
+def decode_vectors(replies: Sequence[EmbeddingReply]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read vectors into one array: float32, shape (n, dimension), writable; none at all give shape (0, 0).
+
+    Raises:
+        MalformedMessage: their dimensions differ.
+    """
+    if not replies:
+        return np.empty((0, 0), dtype=np.float32)
+    parts = [reply.vector for reply in replies]
+    if len(set(map(len, parts))) > 1:
+        raise MalformedMessage("replies of different dimensions under one tag")
+    return np.frombuffer(bytearray().join(parts), dtype="<f4").reshape(len(parts), -1)
+
+
 def encode_message(message: ModelCard | Heartbeat) -> bytes:
     """Encode a model card or a heartbeat."""
     return _pack({field.name: getattr(message, field.name) for field in fields(message)})
@@ -167,6 +185,10 @@ def _type_name(annotation: Any) -> str:
 
 _RESULT_STARTS = tuple(b"\x82\xa1v" + bytes([VERSION]) + msgpack.packb(name) for name in ("vector", "score"))
 """How the two kinds of results begin: a map of two, the version, and the name of what it holds."""
+
+_VECTOR_START = _RESULT_STARTS[0] + b"\xc5"
+_VECTOR_AT = len(_VECTOR_START) + 2
+"""How a reply with a vector of 256 to 65,535 bytes begins, and where the vector does, behind its length."""
 
 
 def _pack(body: dict[str, Any]) -> bytes:

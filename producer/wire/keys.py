@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 
 from producer.wire.models import ModelSpec, TaskName
@@ -18,6 +19,10 @@ class Kind(StrEnum):
     QUERY = "query"
     PASSAGE = "passage"
     PAIR = "pair"
+
+
+_COUNTED = {kind: b"%d:%b" % (len(kind.value), kind.value.encode()) for kind in Kind}
+"""The names of the kinds with their lengths in front, as the digest has them."""
 
 
 class Lane(StrEnum):
@@ -37,12 +42,9 @@ def digest(kind: Kind, text: str, query: str | None = None) -> bytes:
 
     Each part is preceded by its length in bytes, so that no two rows share one input to the hash.
     """
-    hasher = sha256()
-    for part in (kind.value, query or "", text):
-        data = part.encode()
-        hasher.update(b"%d:" % len(data))
-        hasher.update(data)
-    return hasher.digest()[:DIGEST_BYTES]
+    data, asked = text.encode(), (query or "").encode()
+    # Hashed as one string: seven updates cost five times as much as the hashing.
+    return sha256(b"%b%d:%b%d:%b" % (_COUNTED[kind], len(asked), asked, len(data), data)).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,11 @@ class QueueKeys:
 
     def reply(self, row_digest: bytes) -> str:
         """Reply key and cache entry of one row; outside the slot, so that a cluster spreads them."""
-        kind = "emb" if self.task == "embed" else "rr"
-        return f"{self._prefix}{kind}:{self.tag}:{row_digest.hex()}"
+        return self._reply_prefix + row_digest.hex()
+
+    @cached_property
+    def _reply_prefix(self) -> str:
+        return f"{self._prefix}{'emb' if self.task == 'embed' else 'rr'}:{self.tag}:"
 
     @property
     def dead(self) -> str:
@@ -100,7 +105,7 @@ class QueueKeys:
         """Heartbeats (hash: worker name to message)."""
         return self._in_slot("workers")
 
-    @property
+    @cached_property
     def stats(self) -> str:
         """Counters (hash); docs/protocol.md lists them."""
         return self._in_slot("stats")

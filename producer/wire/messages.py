@@ -1,23 +1,24 @@
 """The messages of the protocol: what a job, a reply, a dead letter, a model card and a heartbeat hold."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from producer.wire.keys import Kind, Lane, digest
 from producer.wire.models import TaskName
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class Row:
     """One unit of model work: a text, or a (query, document) pair; `text` is the document of a pair."""
 
     kind: Kind
     text: str
     query: str | None = None
+    digest: bytes = field(repr=False, compare=False)
 
-    @cached_property
-    def digest(self) -> bytes:
-        return digest(self.kind, self.text, self.query)
+    def __init__(self, *, kind: Kind, text: str, query: str | None = None) -> None:
+        # Rows are made by the million: the constructor of a frozen class, and a property for the digest, which every
+        # row needs, would take twice as long as the hash itself.
+        self.__dict__.update(kind=kind, text=text, query=query, digest=digest(kind, text, query))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,9 @@ class EntrySize:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingReply:
-    """The vector of one text: float32, little-endian bytes."""
+    """The vector of one text: float32, little-endian bytes; a view of the reply that it came in, or its own."""
 
-    vector: bytes
+    vector: bytes | memoryview
 
 
 @dataclass(frozen=True, kw_only=True)

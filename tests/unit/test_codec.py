@@ -10,7 +10,15 @@ import pytest
 
 from producer.errors import MalformedMessage, UnsupportedVersion
 from producer.wire import codec
-from producer.wire.codec import decode_job, decode_message, decode_reply, encode_header, encode_message, encode_reply
+from producer.wire.codec import (
+    decode_job,
+    decode_message,
+    decode_reply,
+    decode_vectors,
+    encode_header,
+    encode_message,
+    encode_reply,
+)
 from producer.wire.keys import Kind
 from producer.wire.messages import EmbeddingReply, FailureReply, Heartbeat, JobHeader, ModelCard, Reply, Row, ScoreReply
 
@@ -98,6 +106,32 @@ def test_a_job_of_many_documents_reads_back_in_the_order_of_the_indexes() -> Non
 
     assert [row.text for row in job.rows] == [f"document {index}" for index in range(100)]
     assert {row.query for row in job.rows} == {"q?"}
+
+
+@pytest.mark.parametrize("dimension", [1, 16, 63, 64, 384, 1024, 16_383, 16_384])
+def test_the_short_way_to_a_vector_reads_what_the_careful_one_does(dimension: int) -> None:
+    vector = bytes(range(256)) * (dimension // 64) + b"abcd" * (dimension % 64)
+    data = encode_reply(EmbeddingReply(vector=vector))
+
+    assert decode_reply(data) == EmbeddingReply(vector=vector)
+    for spoilt in (data[:-1], data[:-4], data + b"\0", data + bytes(4), data[:12], data[:13], data[:14]):
+        with pytest.raises(MalformedMessage):
+            decode_reply(spoilt)
+    with pytest.raises(MalformedMessage, match="not a row of float32"):
+        decode_reply(encode_reply(EmbeddingReply(vector=vector + b"\0")))
+
+
+def test_vectors_read_into_one_array_that_can_be_written() -> None:
+    replies = [EmbeddingReply(vector=np.arange(n, n + 3, dtype="<f4").tobytes()) for n in range(2)]
+
+    vectors = decode_vectors(replies)
+
+    assert vectors.tolist() == [[0, 1, 2], [1, 2, 3]]
+    assert vectors.flags.writeable
+    assert vectors.dtype == np.float32
+    assert decode_vectors([]).shape == (0, 0)
+    with pytest.raises(MalformedMessage, match="different dimensions"):
+        decode_vectors([*replies, EmbeddingReply(vector=bytes(8))])
 
 
 def test_a_vector_reads_back_as_little_endian_float32_that_nobody_can_write() -> None:

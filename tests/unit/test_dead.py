@@ -287,14 +287,15 @@ def test_many_letters_and_large_ones_go_in_calls_of_bounded_size(
     for number in range(250):
         bury(server, pair(f"d{number}"))
     sizes: list[int] = []
-    run: Any = fakeredis.FakeRedis.execute_command
+    connection: Any = server.connection_pool.connection_class
+    run = connection.send_command
 
     def note(self: Any, *arguments: Any, **options: Any) -> Any:
         if arguments[0] == "EVALSHA":
             sizes.append(sum(len(str(argument)) for argument in arguments))
         return run(self, *arguments, **options)
 
-    monkeypatch.setattr(fakeredis.FakeRedis, "execute_command", note)
+    monkeypatch.setattr(connection, "send_command", note)
 
     assert dead.retry_all("rerank") == report(retried=280)
 
@@ -325,7 +326,8 @@ def test_a_retry_that_fails_in_the_middle_keeps_the_letter(
     server: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     letter_id = bury(server, A)
-    run: Any = fakeredis.FakeRedis.execute_command
+    connection: Any = server.connection_pool.connection_class
+    run = connection.send_command
 
     def fail(self: Any, *arguments: Any, **options: Any) -> Any:
         if arguments[0] == failing:
@@ -333,7 +335,7 @@ def test_a_retry_that_fails_in_the_middle_keeps_the_letter(
         return run(self, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fakeredis.FakeRedis, "execute_command", fail)
+        patch.setattr(connection, "send_command", fail)
         with pytest.raises(RedisUnavailable):
             dead.retry_all("embed")
     assert buried(server) == [letter_id]
