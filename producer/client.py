@@ -14,8 +14,9 @@ from producer.connection import LONGEST_S, STATE_S, Clients, first_of, redis_err
 from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.effects import Effect, Flow, Result, Steps
-from producer.errors import HeadraceError, InvalidRequest
+from producer.errors import HeadraceError, InvalidRequest, RedisUnavailable
 from producer.exchange import ask
+from producer.flight import ROWS_PER_LOOKUP, warn_of_lookup
 from producer.listener import Listener, ThreadMailbox
 from producer.results import EmbedResult, RerankResult, Vector
 from producer.settings import ProducerSettings, load
@@ -63,14 +64,15 @@ class Producer:
         The vector is fastembed's: of unit length if the model normalises (`offline` does, multilingual-e5-large does
         not), so divide by the norms before taking dot products for cosines.
         """
-        return self._run(self._core.embed([text], kind, timeout_s)).vector(0)
+        vector: Vector = self._embed([text], kind, timeout_s)[0]
+        return vector
 
     def embed_many(self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None) -> Vector:
         """Embed texts at once: float32, shape (n, dimension), in order; duplicates are computed once.
 
         No texts give shape (0, 0): the dimension is the pool's to tell.
         """
-        return self._run(self._core.embed(texts, kind, timeout_s)).embeddings
+        return self._embed(requests.as_list(texts, "texts"), kind, timeout_s)
 
     def embed_result(
         self, texts: Sequence[str], kind: str = "passage", *, timeout_s: float | None = None
@@ -138,6 +140,10 @@ class Producer:
     ) -> None:
         self.close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidRequest("the producer is closed: make a new one", code="closed")
+
     def _start_process(self) -> None:
         """Make what belongs to one process: a child of fork has none of its parent's threads, and other hints."""
         self._counters = Counters(self._core.clock)
@@ -151,9 +157,25 @@ class Producer:
             pass
         return steps.result
 
+    def _embed(self, texts: Sequence[str], kind: str, timeout_s: float | None) -> Vector:
+        """Embed texts, and where one look shows that all are cached, without the machinery that the others need."""
+        if not 0 < len(texts) <= ROWS_PER_LOOKUP:
+            return self._run(self._core.embed(texts, kind, timeout_s)).embeddings
+        self._check_open()
+        glance = self._core.glance(texts, kind, timeout_s)
+        try:
+            stored = self._look_up(glance.keys, glance.timeout_s)
+        except RedisUnavailable as error:
+            warn_of_lookup(error)
+            stored = [None] * len(texts)
+        vectors = self._core.seen(glance, stored)
+        if vectors is None:
+            return self._run(self._core.embed_missing(glance, stored))
+        self._counters.add(self._core.queues["embed"], hits=len(set(glance.keys)), misses=0)
+        return vectors
+
     def _drive(self, steps: Steps[Any], texts: Iterator[str]) -> Iterator[Any]:
-        if self._closed:
-            raise InvalidRequest("the producer is closed: make a new one", code="closed")
+        self._check_open()
         mailbox = ThreadMailbox()
         try:
             while (effect := steps.effect) is not None:

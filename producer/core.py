@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from producer import requests
 from producer.effects import Emit, Flow, Inspect, ListPools, Lookup, Peek, Pull
@@ -14,20 +15,29 @@ from producer.errors import (
     ResultTimeout,
     RowFailed,
 )
-from producer.flight import Flight
+from producer.flight import ROWS_PER_LOOKUP, Flight, Stored
 from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
 from producer.settings import ProducerSettings
-from producer.wire.codec import begins_result, decode_vector, decode_vectors, is_result
-from producer.wire.keys import Lane, QueueKeys
+from producer.wire.codec import begins_result, decode_vector, decode_vectors, is_result, read_vectors
+from producer.wire.keys import Kind, Lane, QueueKeys, digest
 from producer.wire.messages import EmbeddingReply, FailureReply, Reply, Row, ScoreReply
 from producer.wire.models import TASKS, TaskName, resolve
 from producer.wire.scripts import LaneLimit
 from producer.wire.signing import Seal
 
-_ROWS_PER_QUESTION = 1000
-
 DEFAULT_WINDOW = 512
 """Rows that `iter_embed` keeps in flight."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Glance:
+    """Texts on their short way: the keys to look at, before any of a call's machinery is set up."""
+
+    kind: Kind
+    texts: Sequence[str]
+    keys: tuple[str, ...]
+    started: float
+    timeout_s: float
 
 
 class Core:
@@ -37,6 +47,7 @@ class Core:
         self.settings = settings
         self.clock = clock
         self.seal = Seal(settings.cache_key)
+        self._limit = LaneLimit(rows=settings.lane_limit, size_bytes=settings.lane_limit_bytes)
         self.queues: dict[TaskName, QueueKeys] = {
             "embed": QueueKeys.of(resolve("embed", settings.embed_model), settings.namespace),
             "rerank": QueueKeys.of(resolve("rerank", settings.rerank_model), settings.namespace),
@@ -57,12 +68,35 @@ class Core:
             latency_ms=(self.clock() - started) * 1000,
         )
 
+    def glance(self, texts: Sequence[str], kind: str, timeout_s: float | None) -> Glance:
+        """Check texts for `embed`, and say where their results are if they are cached: most often they are."""
+        started = self.clock()
+        timeout_s = self._timeout(timeout_s)
+        checked = requests.text_kind(kind)
+        cleaned = requests.clean_texts(texts, self.settings.max_text_bytes)
+        reply = self.queues["embed"].reply
+        keys = tuple([reply(digest(checked, text)) for text in cleaned])
+        return Glance(kind=checked, texts=cleaned, keys=keys, started=started, timeout_s=timeout_s)
+
+    def seen(self, glance: Glance, stored: Stored) -> Vector | None:
+        """Read the vectors if all are cached: shape (n, dimension). Whatever else is stored takes the long way."""
+        if self.seal.signs:
+            stored = [self.seal.open(key, value) for key, value in zip(glance.keys, stored, strict=True)]
+        return read_vectors(stored)
+
+    def embed_missing(self, glance: Glance, stored: Stored) -> Flow[Vector]:
+        """Embed texts of which some are missing in what is stored, on the interactive lane: shape (n, dimension)."""
+        rows = [Row(kind=glance.kind, text=text) for text in glance.texts]
+        flight = self._flight("embed", Lane.INTERACTIVE)
+        yield from self._collect(flight, rows, glance.timeout_s, started=glance.started, stored=stored)
+        return _vectors([flight.replies[row.digest] for row in rows])
+
     def cached(self, texts: Sequence[str], kind: str) -> Flow[list[bool]]:
         """Tell which texts have their vector in the cache, without fetching or computing any."""
         rows = requests.text_rows(texts, kind, self.settings.max_text_bytes)
         found: list[bool] = []
-        for first in range(0, len(rows), _ROWS_PER_QUESTION):
-            keys = tuple(self.queues["embed"].reply(row.digest) for row in rows[first : first + _ROWS_PER_QUESTION])
+        for first in range(0, len(rows), ROWS_PER_LOOKUP):
+            keys = tuple(self.queues["embed"].reply(row.digest) for row in rows[first : first + ROWS_PER_LOOKUP])
             if self.seal.signs:  # what does not verify is not there
                 values = yield Lookup(keys, self.settings.timeout_s)
                 found += [is_result(self.seal.open(key, value)) for key, value in zip(keys, values, strict=True)]
@@ -93,15 +127,15 @@ class Core:
                 flight.progressed_at = self.clock()  # nor is the time that a slow source takes
                 yield from flight.start(rows, self.clock() + timeout_s)
             while order and order[0] in flight.replies:
-                digest = order.popleft()
-                vector = _vector(flight.replies[digest], "the text")
+                key = order.popleft()
+                vector = _vector(flight.replies[key], "the text")
                 shape = _same_shape(vector, shape)
                 yield Emit(vector.copy())  # a view of the reply could not be written to
                 flight.progressed_at = self.clock()  # the time that a slow consumer takes is not the queue's
-                uses[digest] -= 1
-                if not uses[digest]:
-                    del uses[digest]
-                    flight.forget(digest)
+                uses[key] -= 1
+                if not uses[key]:
+                    del uses[key]
+                    flight.forget(key)
             if order and (exhausted or len(order) > window // 2):
                 yield from self._await_more(flight, flight.progressed_at + timeout_s, timeout_s)
 
@@ -157,12 +191,19 @@ class Core:
         return self.settings.timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
 
     def _flight(self, task: TaskName, lane: Lane) -> Flight:
-        limit = LaneLimit(rows=self.settings.lane_limit, size_bytes=self.settings.lane_limit_bytes)
-        return Flight(queue=self.queues[task], lane=lane, limit=limit, seal=self.seal, clock=self.clock)
+        return Flight(queue=self.queues[task], lane=lane, limit=self._limit, seal=self.seal, clock=self.clock)
 
-    def _collect(self, flight: Flight, rows: Sequence[Row], timeout_s: float) -> Flow[None]:
-        deadline = self.clock() + timeout_s
-        yield from flight.start(rows, deadline)
+    def _collect(
+        self,
+        flight: Flight,
+        rows: Sequence[Row],
+        timeout_s: float,
+        *,
+        started: float | None = None,
+        stored: Stored | None = None,
+    ) -> Flow[None]:
+        deadline = (self.clock() if started is None else started) + timeout_s
+        yield from flight.start(rows, deadline, stored)
         while flight.pending:
             yield from self._await_more(flight, deadline, timeout_s)
 

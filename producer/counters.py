@@ -20,10 +20,13 @@ class Counters:
 
     def add(self, queue: QueueKeys, hits: int, misses: int) -> None:
         with self._lock:
-            for field, count in (("hits", hits), ("misses", misses)):
-                if count:
-                    key = (queue.stats, field)
-                    self._sums[key] = self._sums.get(key, 0) + count
+            if hits:
+                self._raise(queue.stats, "hits", hits)
+            if misses:
+                self._raise(queue.stats, "misses", misses)
+
+    def _raise(self, key: str, field: str, count: int) -> None:
+        self._sums[key, field] = self._sums.get((key, field), 0) + count
 
     def take_due(self, *, force: bool = False) -> dict[tuple[str, str], int]:
         """Return and forget the sums, if it is time; they are lost if the write fails, and that is all right."""

@@ -102,7 +102,7 @@ def ask(client: redis.Redis, *command: Any) -> Any:
     except ResponseError:
         raise
     except BaseException:
-        connection.disconnect()  # whoever comes next must not read this reply
+        connection.disconnect()  # whoever comes next must not read this call's reply
         raise
     finally:
         pool.release(connection)

@@ -13,7 +13,12 @@ from producer.wire.signing import Seal
 
 logger = logging.getLogger("headrace.producer")
 
-_ROWS_PER_LOOKUP = 1000
+Stored = Sequence[bytes | None]
+"""What reply keys hold, in the order of their rows."""
+
+ROWS_PER_LOOKUP = 1000
+"""Keys that one command reads."""
+
 _FIRST_RECHECK_S = 0.1
 _LAST_RECHECK_S = 2.0
 _HEAL_AFTER_S = 1.0
@@ -44,8 +49,10 @@ class Flight:
         self._unsent_at = clock()
         self._reached = False
 
-    def start(self, rows: Sequence[Row], deadline: float) -> Flow[None]:
+    def start(self, rows: Sequence[Row], deadline: float, stored: Stored | None = None) -> Flow[None]:
         """Look the rows up, and put those that are missing on the lane, to be computed until `deadline`.
+
+        With `stored`, what the reply keys of these first rows hold, they are not looked up.
 
         Raises:
             RedisUnavailable: Redis does not answer in time, or refuses the jobs; on the bulk lane, from the first.
@@ -53,7 +60,7 @@ class Flight:
         """
         unique = {row.digest: row for row in rows}
         new = [row for key, row in unique.items() if key not in self.replies and key not in self.pending]
-        found = yield from self._look_up(new, deadline)
+        found = (yield from self._look_up(new, deadline)) if stored is None else self._read(rows, stored)
         results = {key: reply for key, reply in found.items() if not isinstance(reply, FailureReply)}
         self._stale_failures.update({key: found[key] for key in found.keys() - results.keys()})
         self.replies.update(results)
@@ -115,25 +122,32 @@ class Flight:
             yield Unwatch(unhinted)
 
     def _look_up(self, rows: Sequence[Row], deadline: float) -> Flow[dict[bytes, Reply]]:
-        """Read what is there of the rows' replies; what is spoilt or does not verify counts as missing."""
+        """Read what is there of the rows' replies."""
         found: dict[bytes, Reply] = {}
-        for chunk in _chunks(rows, _ROWS_PER_LOOKUP):
+        for chunk in _chunks(rows, ROWS_PER_LOOKUP):
             keys = tuple([self.queue.reply(row.digest) for row in chunk])
             try:
                 values = yield Lookup(keys, max(0.0, deadline - self.clock()))
             except RedisUnavailable as error:
-                logger.warning("the cache cannot be read, going on without it: %s", error)
+                warn_of_lookup(error)
                 break
-            for row, key, stored in zip(chunk, keys, values, strict=True):
-                if stored is None:
-                    continue
-                value = self.seal.open(key, stored)
-                try:
-                    if value is None:
-                        raise MalformedMessage("it does not verify")
-                    found[row.digest] = decode_reply(value)
-                except MalformedMessage:
-                    self._note_unverified(row.digest)
+            found |= self._read(chunk, values)
+        return found
+
+    def _read(self, rows: Sequence[Row], stored: Stored) -> dict[bytes, Reply]:
+        """Decode what the rows' reply keys hold; what is spoilt or does not verify counts as missing."""
+        found: dict[bytes, Reply] = {}
+        signed = self.seal.signs
+        for row, data in zip(rows, stored, strict=True):
+            if data is None:
+                continue
+            value = self.seal.open(self.queue.reply(row.digest), data) if signed else data
+            try:
+                if value is None:
+                    raise MalformedMessage("it does not verify")
+                found[row.digest] = decode_reply(value)
+            except MalformedMessage:
+                self._note_unverified(row.digest)
         return found
 
     def _note_unverified(self, digest: bytes) -> None:
@@ -183,6 +197,11 @@ class Flight:
             "added; try again later or add workers",
             estimated_wait_s=wait_s,
         )
+
+
+def warn_of_lookup(error: RedisUnavailable) -> None:
+    """Say that results may be computed anew."""
+    logger.warning("the cache cannot be read, going on without it: %s", error)
 
 
 def _chunks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:

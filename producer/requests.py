@@ -57,13 +57,17 @@ def _name(what: str, position: int | None) -> str:
     return what if position is None else f"{what} {position}"
 
 
-def text_rows(texts: Iterable[str], kind: str, max_bytes: int, *, first: int = 0) -> list[Row]:
-    """Make the rows of embed requests; errors name the text by its position, counted from `first`."""
-    checked = text_kind(kind)
+def clean_texts(texts: Iterable[str], max_bytes: int, *, first: int = 0) -> list[str]:
+    """Clean the texts of an embed request; errors name the text by its position, counted from `first`."""
     return [
-        Row(kind=checked, text=clean_text(text, max_bytes, "text", position))
-        for position, text in enumerate(as_list(texts, "texts"), first)
+        clean_text(text, max_bytes, "text", position) for position, text in enumerate(as_list(texts, "texts"), first)
     ]
+
+
+def text_rows(texts: Iterable[str], kind: str, max_bytes: int, *, first: int = 0) -> list[Row]:
+    """Make the rows of an embed request."""
+    checked = text_kind(kind)
+    return [Row(kind=checked, text=text) for text in clean_texts(texts, max_bytes, first=first)]
 
 
 def as_iterator(texts: Iterable[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgpack
@@ -96,10 +97,9 @@ def decode_reply(data: bytes) -> Reply:
     Raises:
         MalformedMessage: it is not a reply of this protocol version.
     """
-    if data.startswith(_VECTOR_START):  # as we write it: nothing to find out but whether the length is true
-        size = len(data) - _VECTOR_AT
-        if size > 0 and not size % 4 and int.from_bytes(data[_VECTOR_AT - 2 : _VECTOR_AT]) == size:
-            return EmbeddingReply(vector=memoryview(data)[_VECTOR_AT:])
+    start = _vector_start(len(data))
+    if start and data.startswith(start):
+        return EmbeddingReply(vector=memoryview(data)[len(start) :])
     body = _unpack(data, _MAX_REPLY_BYTES)
     if "vector" in body:
         _expect(body, required={"vector"})
@@ -144,6 +144,23 @@ def decode_vector(reply: EmbeddingReply) -> np.ndarray[Any, np.dtype[np.float32]
     return np.frombuffer(reply.vector, dtype="<f4")
 
 
+def read_vectors(replies: Sequence[bytes | None]) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """Read replies into one array, if all of them are vectors of one dimension as we write them.
+
+    None says that `decode_reply` must look: there may be nothing, a failure, or another encoding of a vector.
+    """
+    size_bytes = len(replies[0] or b"")
+    if not (start := _vector_start(size_bytes)):
+        return None
+    at = len(start)
+    parts = [
+        memoryview(reply)[at:]
+        for reply in replies
+        if reply is not None and len(reply) == size_bytes and reply.startswith(start)
+    ]
+    return _joined(parts) if len(parts) == len(replies) else None
+
+
 def decode_vectors(replies: Sequence[EmbeddingReply]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Read vectors into one array: float32, shape (n, dimension), writable; none at all give shape (0, 0).
 
@@ -155,6 +172,10 @@ def decode_vectors(replies: Sequence[EmbeddingReply]) -> np.ndarray[Any, np.dtyp
     parts = [reply.vector for reply in replies]
     if len(set(map(len, parts))) > 1:
         raise MalformedMessage("replies of different dimensions under one tag")
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[bytes | memoryview]) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.frombuffer(bytearray().join(parts), dtype="<f4").reshape(len(parts), -1)
 
 
@@ -186,9 +207,15 @@ def _type_name(annotation: Any) -> str:
 _RESULT_STARTS = tuple(b"\x82\xa1v" + bytes([VERSION]) + msgpack.packb(name) for name in ("vector", "score"))
 """How the two kinds of results begin: a map of two, the version, and the name of what it holds."""
 
-_VECTOR_START = _RESULT_STARTS[0] + b"\xc5"
-_VECTOR_AT = len(_VECTOR_START) + 2
-"""How a reply with a vector of 256 to 65,535 bytes begins, and where the vector does, behind its length."""
+
+@lru_cache
+def _vector_start(reply_bytes: int) -> bytes:
+    """How a reply of that many bytes begins, as we write it, with a vector of 256 to 65,535 bytes; else nothing."""
+    size = reply_bytes - len(_RESULT_STARTS[0]) - 3  # the type, and a length of two bytes
+    if size % 4 or not 0xFF < size <= 0xFFFF:
+        return b""
+    start: bytes = _RESULT_STARTS[0] + b"\xc5" + size.to_bytes(2)
+    return start
 
 
 def _pack(body: dict[str, Any]) -> bytes:
