@@ -6,9 +6,11 @@ hooks for metrics, tables of callbacks. Connections, their retries and the check
 
 import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
+from hiredis import pack_command
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
 
@@ -90,15 +92,47 @@ def ask(client: redis.Redis, *command: Any) -> Any:
     Raises:
         redis.exceptions.RedisError: like `client.execute_command`.
     """
-    pool = client.connection_pool
-    connection = pool.get_connection()
 
-    def exchange() -> Any:
-        connection.send_command(*command)
+    def exchange(connection: Any) -> Any:
+        connection.send_packed_command([pack_command(command)])
         return connection.read_response()
 
+    return _exchanged(client, exchange)
+
+
+def ask_all(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Send commands at once, and return their replies as they came; errors are among them, not raised.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer.
+    """
+
+    def exchange(connection: Any) -> list[Any]:
+        connection.send_packed_command([b"".join([pack_command(command) for command in commands])])
+        return [_reply(connection) for _ in commands]
+
+    return list(_exchanged(client, exchange))
+
+
+def _reply(connection: Any) -> Any:
     try:
-        return connection.retry.call_with_retry(exchange, lambda _error: connection.disconnect())
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def raise_first(replies: Iterable[Any]) -> None:
+    """Raise the first error among replies."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+
+
+def _exchanged(client: redis.Redis, exchange: Callable[[Any], Any]) -> Any:
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        return connection.retry.call_with_retry(lambda: exchange(connection), lambda _error: connection.disconnect())
     except ResponseError:
         raise
     except BaseException:

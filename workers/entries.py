@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from producer.wire.keys import Lane
 from producer.wire.messages import EntrySize
@@ -23,7 +24,7 @@ class Entry:
         """Redis server time at which it was added."""
         return int(self.id.split(b"-")[0])
 
-    @property
+    @cached_property
     def size(self) -> EntrySize:
         """What it counts on its lane, just as the script counted that added it."""
         return EntrySize(

@@ -24,10 +24,6 @@ MOST_ATTEMPTS = 3
 """So often workers may begin an entry and never end it; then it is dead."""
 
 
-JUST_LOOKED_UP_MS = 100
-"""So long a row that is new on its lane counts as not answered by anybody else."""
-
-
 class WorkerDied(HeadraceError):
     """Workers died, or were killed because they hung, whenever they ran the row."""
 
@@ -64,18 +60,15 @@ class Intake:
             return replace(suspect, tokens=self._tokens(self._measures([suspect.row])[0]))
 
     def _divide(self, rows: Sequence[tuple[Entry, Row]]) -> tuple[list[tuple[Entry, Row]], list[tuple[Entry, Row]]]:
-        """Tell the rows that somebody has answered meanwhile from those that are open. A row that was added just now is
-        taken for open: its producer has looked a moment ago, and to look again costs as much as a short row.
+        """Tell the rows that somebody has answered meanwhile from those that are open.
 
         A failure counts for an entry that was begun before: there the row failed, and the worker died of a later one.
         """
-        looked_up_ms = self._streams.now_ms() - JUST_LOOKED_UP_MS
-        digests = [row.digest for entry, row in rows if entry.attempts or entry.created_at_ms < looked_up_ms]
-        values = dict(zip(digests, self._streams.replies(digests) if digests else [], strict=True))
+        values = self._streams.replies([row.digest for _, row in rows]) if rows else []
         answered: list[tuple[Entry, Row]] = []
         open_: list[tuple[Entry, Row]] = []
-        for entry, row in rows:
-            reply = _read(values.get(row.digest))
+        for (entry, row), value in zip(rows, values, strict=True):
+            reply = _read(value)
             since_ms = entry.created_at_ms if entry.attempts else float("inf")
             stale = isinstance(reply, FailureReply) and reply.failed_at_ms < since_ms
             (open_ if reply is None or stale else answered).append((entry, row))

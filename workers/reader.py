@@ -23,7 +23,10 @@ _LOOK_AHEAD_BATCHES = 4
 
 READ_ROWS = 16
 """Rows of each lane that a reading takes at first, so that idle workers share a burst; twice as many after each reading
-that found as many as it asked for."""
+that found as many as it asked for, and little text in them."""
+
+_LITTLE_BYTES = 256 * 1024
+"""Somebody may put anything on a lane, and what one reading brings is in memory at once."""
 
 _BLOCK_MS = 1000
 _SMOOTHING = 0.1
@@ -105,7 +108,8 @@ class Reader:
                 self._full.add(lane)
             else:
                 self._full.discard(lane)
-        self._most_rows = min(LOOK_AHEAD_ROWS, 2 * self._most_rows) if self._full else READ_ROWS
+        more = self._full and sum(entry.size.size_bytes for entry in entries) <= _LITTLE_BYTES
+        self._most_rows = min(LOOK_AHEAD_ROWS, 2 * self._most_rows) if more else READ_ROWS
 
     def _jobs(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
         rooms = {lane: min(self._most_rows, self._room(lane)) for lane in lanes}

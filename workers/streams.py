@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from producer.connection import run_script
+from producer.exchange import ask, ask_all, raise_first
 from producer.wire import scripts
 from producer.wire.keys import GROUP, Lane, QueueKeys
 from producer.wire.letters import encode_letter
@@ -72,20 +73,13 @@ class Streams:
 
     def read_new(self, counts: Mapping[Lane, int]) -> list[Entry]:
         """Read up to so many new entries of each lane, without waiting."""
-        if not counts:
-            return []
-        with self.client.pipeline(transaction=False) as pipeline:
-            self._ask(pipeline, counts)
-            return self._entries(pipeline.execute(raise_on_error=False))
+        return self._entries(ask_all(self.client, self._readings(counts))) if counts else []
 
     def wait_new(self, block_ms: int, count: int) -> list[Entry]:
         """Wait for new entries on any lane, and take up to so many of each."""
-        streams: Any = dict.fromkeys((self.queue.lane(lane) for lane in Lane), ">")
-        try:
-            found: Any = self.client.xreadgroup(GROUP, self.consumer, streams, count=count, block=block_ms)
-        except ResponseError as error:
-            found = error
-        return self._entries([found])
+        lanes = [self.queue.lane(lane) for lane in Lane]
+        command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, "BLOCK", block_ms, "STREAMS", *lanes)
+        return self._entries(ask_all(self.client, [(*command, *(">" for _ in lanes))]))
 
     def finish(
         self,
@@ -98,20 +92,21 @@ class Streams:
         It is a transaction: no row ends whose reply Redis refuses to take. Raises unless all is done.
         """
         calls = [scripts.complete(self.queue, one.lane, one.digests, one.done) for one in endings]
-        with self.client.pipeline(transaction=True) as pipeline:
-            for digest, value, ttl_s in values:
-                key = self.queue.reply(digest)
-                pipeline.set(key, self._seal.close(key, value), ex=ttl_s)
-            for call in calls:
-                pipeline.execute_command(*call.command)
-            self._ask(pipeline, counts or {})
-            replies: list[Any] = pipeline.execute(raise_on_error=False) if len(pipeline) else []
+        commands: list[tuple[Any, ...]] = []
+        for digest, value, ttl_s in values:
+            key = self.queue.reply(digest)
+            commands.append(("SET", key, self._seal.close(key, value), "EX", ttl_s))
+        commands += [*(call.command for call in calls), *self._readings(counts or {})]
+        if not commands:
+            return []
+        _, *queued, done = ask_all(self.client, [("MULTI",), *commands, ("EXEC",)])
+        raise_first([*queued, done])
         last = len(values) + len(calls)
-        for reply, call in zip(replies[len(values) : last], calls, strict=True):
+        for reply, call in zip(done[len(values) : last], calls, strict=True):
             if isinstance(reply, NoScriptError):  # Redis was restarted; the replies are written
                 self._run(call)
-        self._raise_first(reply for reply in replies[:last] if not isinstance(reply, NoScriptError))
-        return self._entries(replies[last:])
+        raise_first(reply for reply in done[:last] if not isinstance(reply, NoScriptError))
+        return self._entries(done[last:])
 
     def take_over(self, idle_ms: int, rows: Mapping[Lane, int]) -> list[Entry]:
         """Claim entries of each lane, of about so many rows, whose consumer has not renewed them for so long."""
@@ -186,7 +181,7 @@ class Streams:
     def replies(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read the reply keys of rows; what does not verify is not there."""
         keys = [self.queue.reply(digest) for digest in digests]
-        found: Any = self.client.mget(keys)
+        found: Any = ask(self.client, "MGET", *keys)
         return [self._seal.open(key, stored) for key, stored in zip(keys, found, strict=True)]
 
     def expire(self, lane: Lane, size: EntrySize, digests: Sequence[bytes]) -> bool:
@@ -233,28 +228,23 @@ class Streams:
             self._clock_read_at = local_s
         return int(local_s * 1000 + self._clock_offset_ms)
 
-    def _ask(self, pipeline: Any, counts: Mapping[Lane, int]) -> None:
-        for lane, count in counts.items():
-            pipeline.xreadgroup(GROUP, self.consumer, {self.queue.lane(lane): ">"}, count=count)
+    def _readings(self, counts: Mapping[Lane, int]) -> list[tuple[Any, ...]]:
+        group = ("XREADGROUP", "GROUP", GROUP, self.consumer)
+        return [(*group, "COUNT", count, "STREAMS", self.queue.lane(lane), ">") for lane, count in counts.items()]
 
     def _entries(self, replies: Sequence[Any]) -> list[Entry]:
         """The entries in replies to XREADGROUP; a group that is missing is created, and has none yet."""
-        lanes = {self.queue.lane(lane).encode(): lane for lane in Lane}
         for error in (reply for reply in replies if isinstance(reply, ResponseError)):
             self._create_if_missing(error)
-        self._raise_first(reply for reply in replies if not isinstance(reply, ResponseError))
+        raise_first(reply for reply in replies if not isinstance(reply, ResponseError))
+        lanes = {self.queue.lane(lane).encode(): lane for lane in Lane}
         return [
-            Entry(lane=lanes[stream], id=id_, fields=fields or {})
+            Entry(lane=lanes[stream], id=id_, fields=dict(zip(parts[::2], parts[1::2], strict=True)) if parts else {})
             for reply in replies
-            for stream, entries in (reply if isinstance(reply, list) else [])
-            for id_, fields in entries
+            if reply and not isinstance(reply, ResponseError)
+            for stream, entries in (reply.items() if isinstance(reply, dict) else reply)
+            for id_, parts in entries
         ]
-
-    @staticmethod
-    def _raise_first(replies: Iterable[Any]) -> None:
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
 
     def _create_if_missing(self, error: ResponseError) -> None:
         """After FLUSHALL or a failover to an empty server the groups are gone: make them again and go on."""

@@ -21,7 +21,7 @@ from tests.integration.harness.fake_model import score_of, vectors_of
 from tests.integration.harness.processes import PoolProgram
 from tests.integration.harness.site import Site
 from tests.integration.harness.waiting import wait_until
-from workers.reader import LOOK_AHEAD_ROWS
+from workers.reader import READ_ROWS
 
 POOL = "tests.chaos.hostile_pool"
 MIB = 1 << 20
@@ -65,11 +65,7 @@ class Attack:
         now_ms = int(self._site.client.time()[0]) * 1000
         yield list(self._with_ids([*PAST_IDS, *(f"{now_ms - years * YEAR_MS}-{years}" for years in range(9, 0, -1))]))
         # As much at once as a worker ever holds: from here on its memory has no reason to grow.
-        yield [
-            (lane, self._fuzzer.oversized(self._plan.largest_bytes), "*")
-            for lane in Lane
-            for _ in range(LOOK_AHEAD_ROWS)
-        ]
+        yield [(lane, self._fuzzer.oversized(self._plan.largest_bytes), "*") for lane in Lane for _ in range(READ_ROWS)]
         for _ in range(self._plan.entries // CHUNK):
             yield [self._entry() for _ in range(CHUNK)]
         now_ms = int(self._site.client.time()[0]) * 1000

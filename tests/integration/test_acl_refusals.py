@@ -65,7 +65,6 @@ FROM_EVERYBODY: list[Command] = [
     ("MODULE", "LOAD", "/tmp/module.so"),
     ("MONITOR",),
     ("MOVE", REPLY, 1),
-    ("MULTI",),
     ("OBJECT", "FREQ", REPLY),
     ("PERSIST", REPLY),
     ("PSUBSCRIBE", "*"),
@@ -100,6 +99,7 @@ FROM_EVERYBODY: list[Command] = [
 ]
 
 FROM_PRODUCERS_AND_OPERATORS: list[Command] = [
+    ("MULTI",),
     *(
         command
         for key in (REPLY, SCORE)

@@ -18,7 +18,6 @@ from tests.unit.engine import (
     subscribe,
 )
 from tests.unit.fakes import CHANNEL, EMBED_QUEUE, passage, query, result_of
-from workers import intake
 from workers.tasks import ModelFailed
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
@@ -135,10 +134,7 @@ def test_a_tokenizer_that_raises_does_not_end_the_engine(client: redis.Redis, sh
     assert lane_is_empty(client, INTERACTIVE)
 
 
-def test_rows_that_somebody_has_computed_meanwhile_do_not_reach_the_model(
-    client: redis.Redis, shift: Shift, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(intake, "JUST_LOOKED_UP_MS", -1)  # as if they had waited for a while
+def test_rows_that_somebody_has_computed_meanwhile_do_not_reach_the_model(client: redis.Redis, shift: Shift) -> None:
     pubsub = subscribe(client, CHANNEL)
     send(client, query("done"), query("new"))
     client.set(EMBED_QUEUE.reply(query("done").digest), encode_reply(ScoreReply(score=1.0)))

@@ -4,6 +4,7 @@ import os
 import threading
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -43,9 +44,12 @@ class Line:
     def should_reconnect(self) -> bool:
         return False
 
-    def send_command(self, *command: Any) -> None:
+    def send_packed_command(self, packed: list[bytes]) -> None:
         self.is_connected = True
-        self.unread.append(command)
+        reader = hiredis.Reader()
+        reader.feed(b"".join(packed))
+        while (command := reader.gets()) is not False:
+            self.unread.append(tuple(part.decode() for part in command))
 
     def read_response(self) -> Any:
         if self.errors:
@@ -105,7 +109,7 @@ def test_a_caller_beyond_the_limit_gives_up_in_time() -> None:
 def test_many_threads_share_few_connections(made: list[Line], client: redis.Redis) -> None:
     def work(number: int) -> None:
         for command in range(50):
-            if ask(client, "ECHO", number, command) != ("ECHO", number, command):
+            if ask(client, "ECHO", number, command) != ("ECHO", str(number), str(command)):
                 wrong.append(number)
 
     wrong: list[int] = []

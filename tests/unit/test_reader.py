@@ -6,14 +6,14 @@ import pytest
 import redis
 
 from producer.wire.keys import Lane
-from tests.unit.engine import OneShift, SmallTask, send
+from tests.unit.engine import OneShift, SmallTask, add_job, send
 from tests.unit.fakes import EMBED_QUEUE, passage, query
 from workers.batching import LookAhead
 from workers.intake import Intake
 from workers.ledger import Ledger
 from workers.outlet import Outlet
 from workers.progress import Progress
-from workers.reader import LOOK_AHEAD_ROWS, Reader
+from workers.reader import LOOK_AHEAD_ROWS, READ_ROWS, Reader
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
@@ -127,3 +127,25 @@ def test_a_row_longer_than_everything_is_still_taken(client: redis.Redis) -> Non
     for _ in range(3):
         assert len(desk.reader.next_batch()) == 1
     assert desk.held() == (0, 0)
+
+
+def test_a_reading_takes_twice_as_many_while_the_lane_gives_all_that_is_asked(client: redis.Redis, desk: Desk) -> None:
+    send_some(client, 40, BULK)
+    asked = []
+    for _ in range(3):
+        jobs = desk.reader.jobs_wanted(read_ahead=False)
+        asked.append(jobs[BULK])
+        desk.reader.admit(desk.streams.read_new(jobs), jobs)
+        desk.look_ahead.clear()
+
+    assert asked == [READ_ROWS, 2 * READ_ROWS, READ_ROWS]
+
+
+def test_large_entries_are_read_few_at_a_time(client: redis.Redis, desk: Desk) -> None:
+    for number in range(READ_ROWS):
+        add_job(client, {b"job": b"garbage", b"0": b"x" * 20_000 + b"%d" % number}, lane=BULK)
+    jobs = desk.reader.jobs_wanted(read_ahead=False)
+
+    desk.reader.admit(desk.streams.read_new(jobs), jobs)
+
+    assert desk.reader.jobs_wanted(read_ahead=False)[BULK] == READ_ROWS
