@@ -8,6 +8,7 @@ import click
 from producer.settings import load as load_settings
 from producer.wire.messages import ModelCard
 from producer.wire.models import resolve, split_revision
+from workers.calibration import calibrated
 from workers.options import PoolCommand, settings_options
 from workers.pool import Pool
 from workers.process import LoadedModel, configure_logging
@@ -34,7 +35,8 @@ def load(settings: WorkerSettings) -> LoadedModel:
         passage_prefix=spec.passage_prefix,
         batch_invariant=embedder_is_invariant(model),
     )
-    return LoadedModel(task=EmbedTask(model, spec), card=card)
+    task = EmbedTask(model, spec)
+    return LoadedModel(task=task, card=card, budget=calibrated(task, card, settings))
 
 
 @click.command(

@@ -23,6 +23,7 @@ from producer.wire.keys import QueueKeys
 from producer.wire.messages import ModelCard
 from producer.wire.models import TaskName, resolve
 from producer.wire.signing import Seal
+from workers.budget import UNKNOWN, BatchBudget
 from workers.ledger import Ledger
 from workers.progress import Progress
 from workers.pulse import Pulse, forget_old_workers
@@ -45,6 +46,7 @@ class LoadedModel:
 
     task: Task
     card: ModelCard
+    budget: BatchBudget = UNKNOWN
 
 
 Load = Callable[[WorkerSettings], LoadedModel]
@@ -67,7 +69,7 @@ def serve(task: TaskName, load: Load, settings: WorkerSettings, place: Place) ->
     _handle_signals(stopping, serving)
     # Settled before this process is pinned, which would make the machine look smaller.
     settings = replace(settings, threads=settings.threads_per_process())
-    _limit_cpu(task, settings, place.number)
+    limit_cpu(task, settings, place.number)
     try:
         _work(task, load, settings, place, stopping=stopping, serving=serving)
     except HeadraceError as error:
@@ -141,7 +143,8 @@ def _engine(
         ledger=ledger,
         progress=progress,
         stopping=stopping,
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=settings.batch_tokens or loaded.budget.tokens,
+        tokens_per_s=loaded.budget.tokens_per_s,
         row_by_row=not loaded.card.batch_invariant,
         bulk_share=settings.bulk_share,
         reply_ttl_s=settings.reply_ttl_s,
@@ -227,7 +230,8 @@ def _tidy(streams: Streams) -> None:
         logger.warning("traces of old workers could not be removed: %s", redacted(error))
 
 
-def _limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:
+def limit_cpu(task: TaskName, settings: WorkerSettings, slot: int) -> None:
+    """Keep the model to its threads, and this process to cores of its own where the settings want that."""
     # Read by the tokenizers' thread pool, which knows nothing of the model's threads.
     os.environ["RAYON_NUM_THREADS"] = str(settings.threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if settings.threads > 1 else "false"

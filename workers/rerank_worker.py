@@ -8,6 +8,7 @@ import click
 from producer.settings import load as load_settings
 from producer.wire.messages import ModelCard
 from producer.wire.models import split_revision
+from workers.calibration import calibrated
 from workers.options import PoolCommand, settings_options
 from workers.pool import Pool
 from workers.process import LoadedModel, configure_logging
@@ -33,7 +34,8 @@ def load(settings: WorkerSettings) -> LoadedModel:
         passage_prefix="",
         batch_invariant=reranker_is_invariant(model),
     )
-    return LoadedModel(task=RerankTask(model), card=card)
+    task = RerankTask(model)
+    return LoadedModel(task=task, card=card, budget=calibrated(task, card, settings))
 
 
 @click.command(

@@ -18,7 +18,12 @@ class WorkerSettings(SharedSettings):
         0, "HEADRACE_THREADS", "Model threads of a process; 0 shares the CPUs out evenly.", minimum=0
     )
     pin: bool = setting(True, "HEADRACE_PIN", "Pin each process to cores of its own when there are enough.")
-    batch_tokens: int = setting(1024, "HEADRACE_BATCH_TOKENS", "Padded tokens of a batch, at most.", minimum=1)
+    batch_tokens: int = setting(
+        0,
+        "HEADRACE_BATCH_TOKENS",
+        "Padded tokens of a batch, at most; 0: what a calibration at the first start finds best.",
+        minimum=0,
+    )
     bulk_share: float = setting(
         0.05, "HEADRACE_BULK_SHARE", "Share of the model that bulk rows keep while interactive ones wait.", minimum=0
     )

@@ -150,7 +150,7 @@ def test_the_words_for_yes_and_no(text: str, value: bool) -> None:
         ("HEADRACE_THREADS", "-1"),
         ("HEADRACE_PIN", "maybe"),
         ("HEADRACE_PIN", "2"),
-        ("HEADRACE_BATCH_TOKENS", "0"),
+        ("HEADRACE_BATCH_TOKENS", "-1"),
         ("HEADRACE_LEASE_S", "nan"),
         ("HEADRACE_LEASE_S", "inf"),
         ("HEADRACE_LEASE_S", "0"),
