@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 import os
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ _LEFT_OUT = {field.name for field in dataclasses.fields(WorkerSettings)} - _TAKE
     type=click.FloatRange(0.001, 600),
     default=1.5,
     show_default=True,
+    callback=lambda _context, _option, seconds: _check(seconds),
     help="Time for each measurement: so many CPUs have so many arrangements, of three each.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -61,8 +64,14 @@ def main(task: TaskName, model: str | None, seconds: float, as_json: bool, **fla
     views.show(_table(f"{task} with {name} on {cpus} CPUs", found.figures, chosen))
     for arrangement in found.left_out:
         click.echo(f"{arrangement} (processes x threads) was left out: memory is too small for it")
-    click.echo(f"\n  headrace worker {task} --model {name} {' '.join(_flags(chosen))}")
+    click.echo(f"\n  headrace worker {task} --model {shlex.quote(name)} {' '.join(_flags(chosen))}")
     click.echo("  " + " ".join(f"{variable}={value}" for variable, value in _variables(chosen).items()))
+
+
+def _check(seconds: float) -> float:
+    if math.isnan(seconds):  # which no range leaves out, and no time would ever reach
+        raise click.BadParameter("it is not a number")
+    return seconds
 
 
 @contextmanager
@@ -77,7 +86,7 @@ def _progress() -> Iterator[OnStep]:
 
 
 def _table(title: str, figures: list[Figure], chosen: Figure) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=views.plain(title), title_justify="left")
     for heading in ("processes", "threads", "batch tokens", "rows/s", "a short row", "memory", ""):
         table.add_column(heading, justify="right")
     for figure in figures:

@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -124,7 +125,8 @@ class _Crew:
 
     def _order(self, order: Order, members: Sequence[tuple[BaseProcess, Any]]) -> list[Answer]:
         for _, pipe in members:
-            send(pipe, order)
+            with suppress(BrokenPipeError, ConnectionResetError):  # it has died, and its answer will say so
+                send(pipe, order)
         return self._answers(members)
 
     def _answers(self, members: Sequence[tuple[BaseProcess, Any]] | None = None) -> list[Answer]:
