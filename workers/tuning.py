@@ -92,8 +92,8 @@ class _Crew:
         rates: dict[int, list[float]] = {}
         memory_bytes: dict[int, int] = {}
         for number in range(_ROUNDS):
+            on_step(f"{arrangement} (processes x threads): round {number + 1} of {_ROUNDS}")
             for tokens in BUDGETS_TOKENS if invariant else (ROW_BY_ROW_TOKENS,):
-                on_step(f"{arrangement} (processes x threads): batches of {tokens} tokens, round {number + 1}")
                 if not number:
                     self._order(Order(what="warm_up", budget_tokens=tokens), self._members)
                 order = Order(what="run", budget_tokens=tokens, seconds=seconds / _ROUNDS)
