@@ -1,6 +1,6 @@
 """The bare sequences that Headrace is measured against: redis-py alone, as short as it gets, and nothing promised.
 
-`python -m benchmarks.bare hops|flow URL` is the answering side, in a process of its own.
+`python -m benchmarks.bare hops|flow|joined URL` is the answering side, in a process of its own.
 """
 
 import subprocess
@@ -69,7 +69,20 @@ def answer_hops(client: Any) -> None:
 
 
 def answer_flow(client: Any, count: int = 256) -> None:
-    """XREADGROUP of many; SET each, PUBLISH, XACK and XDEL all, in one pipeline."""
+    """XREADGROUP of many; SET, PUBLISH, XACK and XDEL for each, in one pipeline."""
+    while True:
+        for _, entries in client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=count, block=_BLOCK_MS) or {}.items():
+            pipeline = client.pipeline(transaction=False)
+            for entry_id, fields in entries:
+                pipeline.set(b"bare:" + fields[b"text"], VECTOR)
+                pipeline.publish(CHANNEL, fields[b"text"])
+                pipeline.xack(STREAM, GROUP, entry_id)
+                pipeline.xdel(STREAM, entry_id)
+            pipeline.execute()
+
+
+def answer_joined(client: Any, count: int = 256) -> None:
+    """The same, but with one PUBLISH, XACK and XDEL for all that were read at once."""
     while True:
         for _, entries in client.xreadgroup(GROUP, "one", {STREAM: ">"}, count=count, block=_BLOCK_MS) or {}.items():
             ids, texts = [entry_id for entry_id, _ in entries], [fields[b"text"] for _, fields in entries]
@@ -103,4 +116,4 @@ def _key(text: str) -> str:
 
 
 if __name__ == "__main__":
-    {"hops": answer_hops, "flow": answer_flow}[sys.argv[1]](redis.Redis.from_url(sys.argv[2]))
+    {"hops": answer_hops, "flow": answer_flow, "joined": answer_joined}[sys.argv[1]](redis.Redis.from_url(sys.argv[2]))

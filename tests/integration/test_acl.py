@@ -181,11 +181,11 @@ def test_every_granted_command_is_sent(guarded: Guarded, start: Callable[..., Po
 def _used_by_a_producer(guarded: Guarded) -> set[str]:
     guarded.admin.config_resetstat()
     with guarded.site("producer").producer() as producer:
-        for text in ("nobody is there", "nor for this"):
+        for _ in range(2):  # the second time it joins a row in flight
             with pytest.raises(ResultTimeout):
-                producer.embed(text, timeout_s=LATE_S)
+                producer.embed("nobody is there", timeout_s=LATE_S)
             with pytest.raises(ResultTimeout):
-                list(producer.iter_embed([text], timeout_s=LATE_S))
+                list(producer.iter_embed(["nor for this"], timeout_s=LATE_S))
         producer.cached(TEXTS)
         producer.queue_states()
     return guarded.used()
@@ -222,6 +222,9 @@ def _used_by_an_operator(guarded: Guarded) -> set[str]:
     commands.check_success(commands.call(site, "status"))
     with site.producer() as producer:
         producer.cached(TEXTS)
+        for _ in range(2):  # the second time it joins a row in flight
+            with pytest.raises(ResultTimeout):
+                producer.embed("nor for this", timeout_s=LATE_S)
     commands.call(site, "enqueue", "embed", "nobody is there", "--timeout-s", str(LATE_S))
     letters = json.loads(commands.check_success(commands.call(site, "dead", "list", "embed", "--json")))
     commands.check_success(commands.call(site, "dead", "show", "embed", letters["id"]))
