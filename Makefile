@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 ROWS ?= 200000
+ONLY ?=
 
-.PHONY: demo test chaos soak check lint wheel clean help
+.PHONY: demo test chaos soak bench check lint wheel clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,6 +23,9 @@ chaos: $(VENV)/dev  ## run the long chaos campaigns: kills, outages, broken netw
 
 soak: $(VENV)/dev  ## send ROWS=200000 rows while all kinds of things go wrong
 	$(BIN)/python -m pytest tests/chaos/test_soak.py --long --rows=$(ROWS)
+
+bench: $(VENV)/dev  ## measure what is promised, as ratios side by side; one of them with ONLY=hop
+	$(BIN)/python -m benchmarks $(ONLY)
 
 check: lint test  ## lint, types and import rules, then the tests
 

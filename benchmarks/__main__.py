@@ -1,32 +1,41 @@
-"""`python -m benchmarks [NAME…]`: runs the benchmarks, prints their findings, and writes them down."""
+"""`python -m benchmarks [NAME…]` (or `make bench`, `make bench ONLY=NAME`): measures, prints the table, writes it down.
 
-import importlib
-import json
+Every figure is a ratio of two things measured side by side in this run, each benchmark in a process of its own. The
+table, a plot in text and in PNG, and everything in JSON go to --output. A target that is missed is told, and is no
+error; a benchmark that fails is told, lets the others run, and makes the exit code 1. Needs the extra [bench].
+"""
+
 import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.finding import Finding
+import click
+from rich.console import Console
 
-NAMES: tuple[str, ...] = ()
-"""Modules of this package, each with `run() -> list[Finding]`, in the order of the table."""
+from benchmarks import report
+from benchmarks.machine import describe
+from benchmarks.runner import names, run_alone
 
-RESULTS = Path(__file__).parent / "results"
 
-
-def main() -> None:
-    """Run the benchmarks that are named, or all."""
-    findings: list[Finding] = []
-    for name in sys.argv[1:] or NAMES:
-        started = time.monotonic()
-        found = importlib.import_module(f"benchmarks.{name}").run()
-        findings += found
-        for finding in found:
-            print(finding)
-        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "results.json").write_text(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+@click.command()
+@click.argument("only", nargs=-1, metavar="[NAME]…")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("build/bench"))
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Of the sizes; 1: as told.")
+@click.option("--list", "list_names", is_flag=True, help="Print the benchmarks' names.")
+def main(only: tuple[str, ...], output: Path, scale: float, list_names: bool) -> None:
+    """Run the benchmarks that are named, or all, one after another."""
+    if list_names:
+        click.echo("\n".join(names()))
+        return
+    outcomes = []
+    for name in only or names():
+        click.echo(f"{name} …", err=True)
+        outcomes.append(run_alone(name, scale))
+        click.echo(f"{name}: {outcomes[-1].seconds:.0f} s{' (failed)' * bool(outcomes[-1].error)}", err=True)
+    result = report.Result(machine=describe(), scale=scale, outcomes=tuple(outcomes))
+    report.show(result, Console(width=None if sys.stdout.isatty() else report.WIDTH))
+    report.write(result, output)
+    click.echo(f"written to {output}", err=True)
+    sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,16 @@ class Finding:
             return None
         return self.measured >= self.bound if self.at_least else self.measured <= self.bound
 
+    @property
+    def figure(self) -> str:
+        """The figure with its unit."""
+        return f"{self.measured:.3g} {self.unit}"
+
+    @property
+    def wanted(self) -> str:
+        """The bound as it is read: "≥ 0.92"; "" where there is none."""
+        return "" if self.bound is None else f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:

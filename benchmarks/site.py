@@ -48,7 +48,7 @@ class Site:
     @contextmanager
     def pool(self, task: TaskName, *, module: str = "", **environ: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run `python -m workers.<task>_worker` (or another module) until the block ends, from when it is ready."""
-        settings = {**os.environ, **self.models, **environ, "REDIS_URL": self.url, "HEADRACE_LOG_LEVEL": "warning"}
+        settings = {**os.environ, **self.models, **environ, "REDIS_URL": self.url, "HEADRACE_LOG_LEVEL": "error"}
         process = subprocess.Popen(
             [sys.executable, "-m", module or f"workers.{task}_worker"],
             env=settings,

@@ -1,0 +1,63 @@
+"""Memory of running processes and all their children: the sum of what each holds, shared pages counted once (PSS)."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_EVERY_S = 0.05
+
+
+class Peak:
+    """The highest sum seen, in MiB."""
+
+    def __init__(self) -> None:
+        self.mib = 0.0
+
+    def note(self, pids: Sequence[int]) -> None:
+        self.mib = max(self.mib, pss_mib(pids))
+
+
+@contextmanager
+def watching(pids: Sequence[int]) -> Iterator[Peak]:
+    """Sample the memory of these processes and their children until the block ends."""
+    peak, done = Peak(), threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_EVERY_S):
+            peak.note(pids)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+        peak.note(pids)
+
+
+def pss_mib(pids: Sequence[int]) -> float:
+    """Sum up the proportional set sizes of these processes and their children, in MiB (Linux: smaps_rollup)."""
+    return sum(_own_kib(pid) for pid in _families(pids)) / 1024
+
+
+def _families(pids: Sequence[int]) -> set[int]:
+    found: set[int] = set()
+    left = list(pids)
+    while left:
+        pid = left.pop()
+        if pid not in found:
+            found.add(pid)
+            for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+                with suppress(OSError):
+                    left += map(int, listing.read_text().split())
+    return found
+
+
+def _own_kib(pid: int) -> int:
+    with suppress(OSError):  # it may have ended
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    return 0
