@@ -10,7 +10,7 @@ from functools import partial
 from fastembed import TextEmbedding
 
 from benchmarks import direct
-from benchmarks.arrangement import EMBED_POOL, told
+from benchmarks.arrangement import embed_pool, told
 from benchmarks.corpus import queries, texts
 from benchmarks.finding import Finding, Pair, in_turns
 from benchmarks.site import site
@@ -26,7 +26,7 @@ Work = Callable[[Sequence[str]], object]
 def run(*, scale: float = 1.0) -> list[Finding]:
     """Measure targets 1, 1b and 2."""
     model = direct.embedder()
-    with site() as place, place.pool("embed", **EMBED_POOL), place.producer() as producer:
+    with site() as place, place.pool("embed", **embed_pool()), place.producer() as producer:
         measure = _Measure(producer, model, scale)
         return [measure.default(), measure.one_by_one(), measure.short(), measure.ceiling()]
 
@@ -39,8 +39,8 @@ class _Measure:
         self._model = model
         self._scale = scale
         self._seed = 0
-        self._through_queue(texts(32, seed=-1))
-        list(model.embed(texts(4, seed=-1)))
+        self._through_queue(texts(self._count(32), seed=-1))
+        list(model.embed(texts(self._count(4), seed=-1)))
 
     def default(self) -> Finding:
         pair = self._compare(texts, 96, lambda batch: list(self._model.embed(batch)), rounds=2)
@@ -82,7 +82,7 @@ class _Measure:
         )
 
     def _count(self, count: int) -> int:
-        return max(4, round(count * self._scale))
+        return max(2, round(count * self._scale))
 
 
 def _rate(work: Work, batch: Sequence[str]) -> float:
@@ -94,7 +94,7 @@ def _rate(work: Work, batch: Sequence[str]) -> float:
 def _finding(pair: Pair, target: str, what: str, against: str, bound: float) -> Finding:
     return Finding(
         target=target,
-        what=f"{what} ({told(EMBED_POOL)})",
+        what=f"{what} ({told(embed_pool())})",
         against=against,
         measured=pair.ratio,
         bound=bound,

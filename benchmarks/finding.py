@@ -1,5 +1,6 @@
 """What a benchmark says: one measured figure, what it was measured against, and the bound that it should keep."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -72,6 +73,6 @@ def in_turns(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: 
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The value below which so many percent of the values lie (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    """The smallest of the values that so many percent of them do not exceed (nearest rank)."""
+    rank = math.ceil(len(values) * percent / 100)
+    return sorted(values)[max(0, rank - 1)]

@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 import benchmarks.http_service  # noqa: F401 - so that a missing Flask is told before anything starts
-from benchmarks.arrangement import EMBED_POOL, told
+from benchmarks.arrangement import embed_pool, told
 from benchmarks.corpus import texts
 from benchmarks.finding import Finding, in_turns
 from benchmarks.memory_of import watching
@@ -38,14 +38,13 @@ _GUNICORN = (
 _APPLICATION = "benchmarks.http_service:create_app()"
 _READY_S = 60.0
 _SERVICE = "Flask + gunicorn, 2 workers x 2 threads"
-_OURS = f"the queue, {told(EMBED_POOL)}"
 
 
 def run(*, scale: float = 1.0) -> list[Finding]:
     """Measure target 3: single texts of 8 clients, 256 texts in one call, and the memory that it takes."""
     with (
         site() as place,
-        place.pool("embed", **EMBED_POOL) as pool,
+        place.pool("embed", **embed_pool()) as pool,
         place.producer() as producer,
         gunicorn() as service,
     ):
@@ -128,7 +127,7 @@ def _singles(producer: Producer, service: Service, scale: float) -> Finding:
         )
     return Finding(
         target="3",
-        what=f"single texts of {_CLIENTS} clients ({_OURS})",
+        what=f"single texts of {_CLIENTS} clients (the queue, {told(embed_pool())})",
         against=_SERVICE,
         measured=pair.ratio,
         bound=1.2,
@@ -145,7 +144,7 @@ def _batches(producer: Producer, service: Service, serving: list[int], scale: fl
         ours = _rate(producer.embed_many, batch)
     with watching([service.pid]) as others:
         theirs = _rate(service.embed_batch, batch)
-    what = f"{len(batch)} texts in one call ({_OURS})"
+    what = f"{len(batch)} texts in one call (the queue, {told(embed_pool())})"
     return [
         Finding(
             target="3",
@@ -158,7 +157,7 @@ def _batches(producer: Producer, service: Service, serving: list[int], scale: fl
         ),
         Finding(
             target="3",
-            what=f"peak memory meanwhile, Redis included ({_OURS})",
+            what=f"peak memory meanwhile, Redis included (the queue, {told(embed_pool())})",
             against=f"{_SERVICE}, without a Redis",
             measured=mine.mib / others.mib,
             bound=0.1,

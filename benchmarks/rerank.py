@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 from benchmarks import direct
-from benchmarks.arrangement import RERANK_POOL, told
+from benchmarks.arrangement import rerank_pool, told
 from benchmarks.corpus import documents, queries
 from benchmarks.finding import Finding, in_turns, percentile
 from benchmarks.site import site
 
 _DOCUMENTS = 20
 _CALLERS = 8
-_SINGLE_CALLS = 24
-_CALLS_OF_EACH = 2
+_SINGLE_CALLS = 16
+_CALLS_OF_EACH = 1
 
 Rank = Callable[[str, Sequence[str]], object]
 
@@ -26,7 +26,7 @@ def run(*, scale: float = 1.0) -> list[Finding]:
     def in_process(query: str, candidates: Sequence[str]) -> object:
         return list(model.rerank(query, candidates))
 
-    with site() as place, place.pool("rerank", **RERANK_POOL), place.producer() as producer:
+    with site() as place, place.pool("rerank", **rerank_pool()), place.producer() as producer:
         for rank in (producer.rerank, in_process):
             rank("warm-up", documents(_DOCUMENTS, seed=-1))
         return [_alone(producer.rerank, in_process, scale), _together(producer.rerank, in_process, scale)]
@@ -46,7 +46,7 @@ def _alone(ours: Rank, theirs: Rank, scale: float) -> Finding:
     p50, other_p50 = percentile(mine, 50), percentile(others, 50)
     return Finding(
         target="9",
-        what=f"rerank of {_DOCUMENTS} documents, p50 ({told(RERANK_POOL)})",
+        what=f"rerank of {_DOCUMENTS} documents, p50 ({told(rerank_pool())})",
         against="TextCrossEncoder.rerank in process",
         measured=p50 / other_p50,
         bound=1.15,
@@ -75,7 +75,7 @@ def _together(ours: Rank, theirs: Rank, scale: float) -> Finding:
     pair = in_turns(lambda: rate(ours, next(seeds[0])), lambda: rate(theirs, next(seeds[1])), rounds=3)
     return Finding(
         target="9",
-        what=f"rerank by {_CALLERS} callers at once ({told(RERANK_POOL)})",
+        what=f"rerank by {_CALLERS} callers at once ({told(rerank_pool())})",
         against=f"{_CALLERS} threads, one TextCrossEncoder",
         measured=pair.ratio,
         bound=1.3,
