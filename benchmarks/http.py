@@ -133,7 +133,7 @@ def _singles(producer: Producer, service: Service, scale: float) -> Finding:
         bound=1.2,
         ours=f"{pair.ours:.1f} rows/s",
         theirs=f"{pair.theirs:.1f} rows/s",
-        note="the model: both sides compute rows that wait together or one by one on the same cores",
+        note="rows of mixed lengths are padded when they wait together, and a process may hold what another could run",
     )
 
 
@@ -164,7 +164,7 @@ def _batches(producer: Producer, service: Service, serving: list[int], scale: fl
             at_least=False,
             ours=f"{mine.mib:.0f} MiB",
             theirs=f"{others.mib:.0f} MiB",
-            note="Python, onnxruntime and the weights, which a process holds before its first row",
+            note="each process holds its own weights (about 100 MiB), libraries and buffers of onnxruntime",
         ),
     ]
 

@@ -1,11 +1,13 @@
 """Memory of running processes and all their children: the sum of what each holds, shared pages counted once (PSS)."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _EVERY_S = 0.05
+_PAUSE_PER_LOOK = 20
 
 
 class Peak:
@@ -24,8 +26,12 @@ def watching(pids: Sequence[int]) -> Iterator[Peak]:
     peak, done = Peak(), threading.Event()
 
     def sample() -> None:
-        while not done.wait(_EVERY_S):
+        pause_s = _EVERY_S
+        while not done.wait(pause_s):
+            started = time.perf_counter()
             peak.note(pids)
+            # The kernel walks every page: beside gigabytes, looking often would slow down what is looked at.
+            pause_s = max(_EVERY_S, _PAUSE_PER_LOOK * (time.perf_counter() - started))
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
