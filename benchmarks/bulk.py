@@ -43,22 +43,22 @@ class _Measure:
         list(model.embed(texts(self._count(4), seed=-1)))
 
     def default(self) -> Finding:
-        pair = self._compare(texts, 96, lambda batch: list(self._model.embed(batch)), rounds=2)
+        pair = self._compare(texts, 64, lambda batch: list(self._model.embed(batch)), rounds=2)
         return _finding(pair, "1", "bulk embed through the queue", "TextEmbedding.embed(texts), by default", 4.0)
 
     def one_by_one(self) -> Finding:
-        pair = self._compare(texts, 160, self._each)
+        pair = self._compare(texts, 120, self._each)
         return _finding(pair, "1b", "bulk embed through the queue", "embed([text]) one by one", 1.0)
 
     def short(self) -> Finding:
-        pair = self._compare(queries, 600, self._each)
+        pair = self._compare(queries, 400, self._each)
         return _finding(pair, "1b", "the same, short texts (5 to 15 tokens)", "embed([text]) one by one", 1.5)
 
     def ceiling(self) -> Finding:
         trial = texts(self._count(64), seed=-2)
         rates = {budget: _rate(partial(self._sorted, budget_tokens=budget), trial) for budget in _BUDGETS_TOKENS}
         best = max(rates, key=lambda budget: rates[budget])
-        pair = self._compare(texts, 320, partial(self._sorted, budget_tokens=best))
+        pair = self._compare(texts, 240, partial(self._sorted, budget_tokens=best))
         against = f"best direct loop, sorted, {best} padded tokens a batch"
         return _finding(pair, "2", "bulk embed through the queue", against, 0.92)
 

@@ -114,7 +114,7 @@ def _singles(producer: Producer, service: Service, scale: float) -> Finding:
     clients = ThreadPoolExecutor(_CLIENTS)
 
     def rate(embed: Callable[[str], object], seed: int) -> float:
-        batch = texts(max(_CLIENTS, round(240 * scale)), seed)
+        batch = texts(max(_CLIENTS, round(160 * scale)), seed)
         started = time.perf_counter()
         list(clients.map(embed, batch))
         return len(batch) / (time.perf_counter() - started)

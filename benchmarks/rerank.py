@@ -13,7 +13,7 @@ from benchmarks.site import site
 
 _DOCUMENTS = 20
 _CALLERS = 8
-_SINGLE_CALLS = 16
+_SINGLE_CALLS = 12
 _CALLS_OF_EACH = 1
 
 Rank = Callable[[str, Sequence[str]], object]
@@ -72,7 +72,7 @@ def _together(ours: Rank, theirs: Rank, scale: float) -> Finding:
             list(callers.map(lambda job: rank(*job), jobs))
             return calls * _DOCUMENTS / (time.perf_counter() - started)
 
-    pair = in_turns(lambda: rate(ours, next(seeds[0])), lambda: rate(theirs, next(seeds[1])), rounds=3)
+    pair = in_turns(lambda: rate(ours, next(seeds[0])), lambda: rate(theirs, next(seeds[1])), rounds=2)
     return Finding(
         target="9",
         what=f"rerank by {_CALLERS} callers at once ({told(rerank_pool())})",
