@@ -61,7 +61,7 @@ def _immunity(at_rest: list[float], flooded: list[float], batch_ms: float) -> Fi
 
 
 def _lost(producer: Producer, client: redis.Redis, asked: Iterator[str], scale: float) -> Finding:
-    stretch_s = max(0.5, _STRETCH_S * scale)
+    stretch_s = max(1.0, _STRETCH_S * scale)
 
     def with_queries() -> float:
         with _asking(producer, asked) as done:
@@ -114,7 +114,7 @@ def _bulk_rows_per_s(client: redis.Redis, stretch_s: float, interactive: _Count)
     rows, replies, started = interactive.rows, _replies(client), time.perf_counter()
     time.sleep(stretch_s)
     appeared = _replies(client) - replies - (interactive.rows - rows)
-    return appeared / (time.perf_counter() - started)
+    return max(1, appeared) / (time.perf_counter() - started)  # never 0: it is divided by
 
 
 def _replies(client: redis.Redis) -> int:
