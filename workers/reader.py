@@ -21,7 +21,7 @@ LOOK_AHEAD_ROWS = 64
 _LOOK_AHEAD_BATCHES = 4
 """As many batches of tokens of each lane it holds, about."""
 
-READ_ROWS = 16
+READ_ROWS = 2
 """Rows of each lane that a reading takes at first, so that idle workers share a burst; twice as many after each reading
 that found as many as it asked for, and little text in them."""
 
@@ -42,8 +42,7 @@ class Reader:
         self._look_ahead = look_ahead
         self._rows_per_job = rows_per_job
         self._row_tokens = _FIRST_GUESS_TOKENS
-        self._most_rows = READ_ROWS
-        self._full: set[Lane] = set()
+        self._most_rows = dict.fromkeys(Lane, READ_ROWS)
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-reader")
 
     def next_batch(self) -> list[QueuedRow]:
@@ -73,7 +72,8 @@ class Reader:
         if not wanted:
             yield
             return
-        asked = self._jobs(list(Lane) if Lane.INTERACTIVE in self._full else [Lane.BULK])
+        backlog = self._most_rows[Lane.INTERACTIVE] > READ_ROWS
+        asked = self._jobs(list(Lane) if backlog else [Lane.BULK])
         reading = self._beside.submit(self._read, asked)
         try:
             yield
@@ -104,15 +104,12 @@ class Reader:
     def _note_backlog(self, entries: Sequence[Entry], asked: Mapping[Lane, int]) -> None:
         """More entries are waiting on a lane if as many came as were asked for."""
         for lane, count in asked.items():
-            if sum(entry.lane is lane for entry in entries) >= count:
-                self._full.add(lane)
-            else:
-                self._full.discard(lane)
-        more = self._full and sum(entry.size.size_bytes for entry in entries) <= _LITTLE_BYTES
-        self._most_rows = min(LOOK_AHEAD_ROWS, 2 * self._most_rows) if more else READ_ROWS
+            came = [entry for entry in entries if entry.lane is lane]
+            more = len(came) >= count and sum(entry.size.size_bytes for entry in came) <= _LITTLE_BYTES
+            self._most_rows[lane] = min(LOOK_AHEAD_ROWS, 2 * self._most_rows[lane]) if more else READ_ROWS
 
     def _jobs(self, lanes: Sequence[Lane]) -> dict[Lane, int]:
-        rooms = {lane: min(self._most_rows, self._room(lane)) for lane in lanes}
+        rooms = {lane: min(self._most_rows[lane], self._room(lane)) for lane in lanes}
         return {lane: -(-rows // self._rows_per_job) for lane, rows in rooms.items() if rows}
 
     def _room(self, lane: Lane) -> int:

@@ -15,6 +15,7 @@ from tests.unit.fakes import CHANNEL, EMBED_QUEUE, WIDE, result_of, run_script
 from workers.entries import Entry
 from workers.ledger import Ledger
 from workers.progress import Progress
+from workers.reader import LOOK_AHEAD_ROWS
 from workers.runner import Runner
 from workers.streams import Streams
 from workers.tasks import Measure
@@ -74,7 +75,7 @@ class OneShift(Streams):
         self._stopping = stopping
 
     def wait_new(self, block_ms: int, count: int) -> list[Entry]:
-        entries = self.read_new(dict.fromkeys(Lane, count))
+        entries = self.read_new(dict.fromkeys(Lane, LOOK_AHEAD_ROWS))  # all that there is, as after a backlog
         if not entries:
             self._stopping.set()
         return entries

@@ -6,7 +6,7 @@ import pytest
 
 from producer.wire.keys import Lane
 from tests.unit.fakes import passage
-from workers.batching import LookAhead, QueuedRow, padded_tokens
+from workers.batching import WASTE_TOKENS, LookAhead, QueuedRow, padded_tokens
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
@@ -39,16 +39,31 @@ def test_rows_that_fit_the_budget_run_together_sorted_by_length() -> None:
 
 
 def test_the_budget_counts_padding() -> None:
-    ahead = look_ahead(99, queued("long", 50), queued("short", 1))
+    ahead = look_ahead(99, queued("long", 50), queued("short", 40))
 
     assert names(ahead.next_batch()) == ["long"], "two rows padded to 50 would be 100 tokens"
     assert names(ahead.next_batch()) == ["short"]
 
 
 def test_the_budget_may_be_filled_exactly() -> None:
-    ahead = look_ahead(100, queued("long", 50), queued("short", 1))
+    ahead = look_ahead(100, queued("long", 50), queued("short", 40))
 
     assert len(ahead.next_batch()) == 2
+
+
+def test_a_row_joins_only_if_that_wastes_little() -> None:
+    near, far = 100 - WASTE_TOKENS, 100 - WASTE_TOKENS - 1
+    ahead = look_ahead(1000, queued("oldest", 100), queued("near", near), queued("far", far))
+
+    assert names(ahead.next_batch()) == ["near", "oldest"]
+    assert names(ahead.next_batch()) == ["far"]
+
+
+def test_a_longer_row_counts_the_padding_of_all_the_others() -> None:
+    ahead = look_ahead(10_000, *(queued(f"r{n}", 100) for n in range(10)), queued("longer", 104))
+
+    assert len(ahead.next_batch()) == 10, "four more tokens for each of ten rows"
+    assert names(ahead.next_batch()) == ["longer"]
 
 
 def test_a_row_longer_than_the_budget_runs_alone() -> None:

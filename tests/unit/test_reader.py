@@ -58,7 +58,7 @@ def test_while_the_model_runs_bulk_rows_are_taken_in_and_interactive_ones_left_t
     with desk.reader.ahead(True):
         pass
 
-    assert desk.held() == (0, 3)
+    assert desk.held() == (0, READ_ROWS)
     assert set(desk.reader.jobs_wanted(read_ahead=True)) == {INTERACTIVE}
 
 
@@ -130,20 +130,20 @@ def test_a_row_longer_than_everything_is_still_taken(client: redis.Redis) -> Non
 
 
 def test_a_reading_takes_twice_as_many_while_the_lane_gives_all_that_is_asked(client: redis.Redis, desk: Desk) -> None:
-    send_some(client, 40, BULK)
+    send_some(client, 3 * READ_ROWS + 1, BULK)
     asked = []
-    for _ in range(3):
+    for _ in range(4):
         jobs = desk.reader.jobs_wanted(read_ahead=False)
         asked.append(jobs[BULK])
         desk.reader.admit(desk.streams.read_new(jobs), jobs)
         desk.look_ahead.clear()
 
-    assert asked == [READ_ROWS, 2 * READ_ROWS, READ_ROWS]
+    assert asked == [READ_ROWS, 2 * READ_ROWS, 4 * READ_ROWS, READ_ROWS]
 
 
 def test_large_entries_are_read_few_at_a_time(client: redis.Redis, desk: Desk) -> None:
     for number in range(READ_ROWS):
-        add_job(client, {b"job": b"garbage", b"0": b"x" * 20_000 + b"%d" % number}, lane=BULK)
+        add_job(client, {b"job": b"garbage", b"0": b"x" * 200_000 + b"%d" % number}, lane=BULK)
     jobs = desk.reader.jobs_wanted(read_ahead=False)
 
     desk.reader.admit(desk.streams.read_new(jobs), jobs)
