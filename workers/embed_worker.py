@@ -23,7 +23,10 @@ def load(settings: WorkerSettings) -> LoadedModel:
 
     spec = resolve("embed", settings.embed_model)
     model = load_embedder(
-        split_revision(settings.embed_model)[0], cache_dir=settings.cache_path, threads=settings.threads
+        split_revision(settings.embed_model)[0],
+        cache_dir=settings.cache_path,
+        threads=settings.threads,
+        prepare_bytes=settings.prepare_bytes,
     )
     card = ModelCard(
         task="embed",

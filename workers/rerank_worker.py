@@ -22,7 +22,10 @@ def load(settings: WorkerSettings) -> LoadedModel:
     from workers.models.fastembed_models import load_reranker  # noqa: PLC0415 - heavy; only children load it
 
     model = load_reranker(
-        split_revision(settings.rerank_model)[0], cache_dir=settings.cache_path, threads=settings.threads
+        split_revision(settings.rerank_model)[0],
+        cache_dir=settings.cache_path,
+        threads=settings.threads,
+        prepare_bytes=settings.prepare_bytes,
     )
     card = ModelCard(
         task="rerank",

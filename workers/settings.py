@@ -41,6 +41,12 @@ class WorkerSettings(SharedSettings):
         0, "HEADRACE_RECYCLE_MB", "Beyond so many MiB of memory a process is replaced in order; 0: never.", minimum=0
     )
     grace_s: float = setting(30.0, "HEADRACE_GRACE_S", "How long a pool may take to stop, in seconds.", minimum=0)
+    prepare_mb: int = setting(
+        500,
+        "HEADRACE_PREPARE_MB",
+        "Weights of so many MiB or more are rewritten once into the cache folder, for processes to share; 0: never.",
+        minimum=0,
+    )
     cache_dir: str = setting("", "HEADRACE_CACHE_DIR", "Folder for models; without it ~/.cache/headrace.")
     log_level: str = setting("info", "HEADRACE_LOG_LEVEL", "How much is logged: debug, info, warning or error.")
 
@@ -61,6 +67,11 @@ class WorkerSettings(SharedSettings):
         if self.cache_dir:
             return Path(self.cache_dir).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headrace"
+
+    @property
+    def prepare_bytes(self) -> float:
+        """Weights of so many bytes or more are prepared for sharing."""
+        return self.prepare_mb * 2**20 if self.prepare_mb else float("inf")
 
     def threads_per_process(self) -> int:
         """The threads of each process: as asked, but never more in all than CPUs, nor less than one."""

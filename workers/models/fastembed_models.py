@@ -1,12 +1,12 @@
 """Adapters over fastembed: load a model by name or directory, measure rows in tokens, run one batch."""
 
 import difflib
-import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from fastembed import TextEmbedding
@@ -16,7 +16,10 @@ from fastembed.rerank.cross_encoder import TextCrossEncoder
 from producer.errors import ConfigurationError, UnknownModel
 from producer.wire.models import OFFLINE, is_directory_name
 from workers.models import offline
+from workers.models.prepared import PREPARE_BYTES, ModelFiles, prepared_directory
 from workers.tasks import Measure
+
+logger = logging.getLogger("headrace.worker")
 
 Model = TypeVar("Model", TextEmbedding, TextCrossEncoder)
 
@@ -28,8 +31,8 @@ _LOCAL = ModelSource(hf="headrace/local")
 class FastembedEmbedder:
     """A loaded TextEmbedding. One call is one batch: fastembed pads to the longest row it is handed."""
 
-    def __init__(self, model: TextEmbedding) -> None:
-        self._model = model
+    def __init__(self, model: TextEmbedding, files: ModelFiles) -> None:
+        self._model, self._files = model, files
         self._tokenizer = model.model.tokenizer  # type: ignore[attr-defined]
         self.dimension = int(self.embed(["warm-up"]).shape[1])
         self.max_tokens = _max_tokens(self._tokenizer)
@@ -42,7 +45,7 @@ class FastembedEmbedder:
         return np.array(list(self._model.embed(list(texts), batch_size=len(texts))), dtype=np.float32)
 
     def weights_sha256(self) -> str:
-        return _fingerprint(self._model.model)
+        return self._files.sha256
 
 
 class FastembedReranker:
@@ -50,8 +53,8 @@ class FastembedReranker:
 
     dimension = 0
 
-    def __init__(self, model: TextCrossEncoder) -> None:
-        self._model = model
+    def __init__(self, model: TextCrossEncoder, files: ModelFiles) -> None:
+        self._model, self._files = model, files
         self._tokenizer = model.model.tokenizer  # type: ignore[attr-defined]
         self.score([("warm-up", "warm-up")])
         self.max_tokens = _max_tokens(self._tokenizer)
@@ -64,11 +67,13 @@ class FastembedReranker:
         return [float(score) for score in self._model.rerank_pairs(list(pairs), batch_size=len(pairs))]
 
     def weights_sha256(self) -> str:
-        return _fingerprint(self._model.model)
+        return self._files.sha256
 
 
-def load_embedder(name: str, *, cache_dir: Path, threads: int) -> FastembedEmbedder:
-    """Load an embedding model and warm it up.
+def load_embedder(
+    name: str, *, cache_dir: Path, threads: int, prepare_bytes: float = PREPARE_BYTES
+) -> FastembedEmbedder:
+    """Load an embedding model and warm it up; weights of so many bytes or more are shared (see `prepared`).
 
     Raises:
         UnknownModel: neither fastembed nor this machine has a model of that name.
@@ -86,17 +91,33 @@ def load_embedder(name: str, *, cache_dir: Path, threads: int) -> FastembedEmbed
             model_file=offline.MODEL_FILE,
         )
 
-    return FastembedEmbedder(_opened(TextEmbedding, name, directory, register, cache_dir=cache_dir, threads=threads))
+    return FastembedEmbedder(
+        *_opened(
+            TextEmbedding, name, directory, register, cache_dir=cache_dir, threads=threads, prepare_bytes=prepare_bytes
+        )
+    )
 
 
-def load_reranker(name: str, *, cache_dir: Path, threads: int) -> FastembedReranker:
+def load_reranker(
+    name: str, *, cache_dir: Path, threads: int, prepare_bytes: float = PREPARE_BYTES
+) -> FastembedReranker:
     """Load a cross-encoder and warm it up; raises as `load_embedder` does."""
     directory = _directory(name, lambda: offline.reranker_directory(cache_dir))
 
     def register(registered: str, _found: Path) -> None:
         TextCrossEncoder.add_custom_model(model=registered, sources=_LOCAL, model_file=offline.MODEL_FILE)
 
-    return FastembedReranker(_opened(TextCrossEncoder, name, directory, register, cache_dir=cache_dir, threads=threads))
+    return FastembedReranker(
+        *_opened(
+            TextCrossEncoder,
+            name,
+            directory,
+            register,
+            cache_dir=cache_dir,
+            threads=threads,
+            prepare_bytes=prepare_bytes,
+        )
+    )
 
 
 def _opened(
@@ -107,7 +128,8 @@ def _opened(
     *,
     cache_dir: Path,
     threads: int,
-) -> Model:
+    prepare_bytes: float,
+) -> tuple[Model, ModelFiles]:
     """Load a model of fastembed's class: from a directory, registered under its path, or by the name it is known by."""
     known = _known_names(model_class.list_supported_models())
     if directory is None:
@@ -121,10 +143,28 @@ def _opened(
         arguments = {"model_name": registered, "specific_model_path": str(directory), "cache_dir": str(cache_dir)}
         advice = f"check the files in {directory}"
     try:
-        return model_class(threads=threads, **arguments)
+        return _loaded(model_class, arguments, cache_dir=cache_dir, threads=threads, prepare_bytes=prepare_bytes)
     except Exception as error:
         problem = f"{type(error).__name__}: {_first_line(error)}"
         raise ConfigurationError(f"the model {name} cannot be loaded ({problem}); {advice}") from error
+
+
+def _loaded(
+    model_class: type[Model], arguments: dict[str, Any], *, cache_dir: Path, threads: int, prepare_bytes: float
+) -> tuple[Model, ModelFiles]:
+    """Load a model, from a prepared copy if it is big; its files are the original ones in either case."""
+    model = model_class(threads=threads, lazy_load=True, **arguments)  # finds its files, or fetches them
+    found = cast(Any, model.model)
+    files = ModelFiles(directory=found._model_dir, model_file=found.model_description.model_file)
+    if files.weights_bytes >= prepare_bytes:
+        prepared = prepared_directory(files, cache_dir, threads=threads)
+        if prepared is not None:
+            try:
+                return model_class(threads=threads, **{**arguments, "specific_model_path": str(prepared)}), files
+            except Exception:  # a damaged copy must not keep a worker from its model
+                logger.warning("the prepared weights in %s cannot be loaded: delete it", prepared, exc_info=True)
+    found.load_onnx_model()
+    return model, files
 
 
 def _directory(name: str, offline_directory: Callable[[], Path]) -> Path | None:
@@ -176,15 +216,3 @@ def _max_tokens(tokenizer: Any) -> int:
 def _measure(tokenizer: Any, inputs: list[Any]) -> list[Measure]:
     encodings = tokenizer.encode_batch(inputs)
     return [Measure(tokens=sum(item.attention_mask), truncated=bool(item.overflowing)) for item in encodings]
-
-
-def _fingerprint(model: Any) -> str:
-    """SHA-256 over the weights (with their external data) and the tokenizer, as fastembed found them."""
-    directory = Path(model._model_dir)
-    weights = directory / model.model_description.model_file
-    files = [*sorted(weights.parent.glob(f"{weights.name}*")), directory / "tokenizer.json"]
-    hasher = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            hasher.update(hashlib.file_digest(stream, "sha256").digest())
-    return hasher.hexdigest()

@@ -23,7 +23,8 @@ def fetch(task: TaskName, settings: WorkerSettings) -> str:
     """
     name, _ = split_revision(settings.model(task))
     load_model = load_embedder if task == "embed" else load_reranker
-    model = load_model(name, cache_dir=settings.cache_path, threads=1)
+    # Not prepared: that belongs to one kind of CPU, and an image runs anywhere.
+    model = load_model(name, cache_dir=settings.cache_path, threads=1, prepare_bytes=float("inf"))
     return f"{task} model {name} is in {settings.cache_path}, weights SHA-256 {model.weights_sha256()}"
 
 
