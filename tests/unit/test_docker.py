@@ -205,7 +205,16 @@ def test_redis_keeps_jobs_and_evicts_only_what_has_a_lifetime() -> None:
     assert options["--appendfsync"] == "everysec"
     assert options["--maxmemory-policy"] == "volatile-lfu"
     assert (options["--maxmemory"], redis["mem_limit"]) == ("2gb", "4g")
-    assert [volume.split(":")[0] for volume in redis["volumes"]] == list(COMPOSE["volumes"])
+    assert redis["volumes"] == ["redis-data:/data"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_pool_writes_to_its_prepared_weights_alone(task: TaskName, tmp_path: Path) -> None:
+    assert SERVICES[task]["volumes"] == [f"{task}-weights:/models/prepared"]
+    assert set(COMPOSE["volumes"]) == {"redis-data", *(f"{task}-weights" for task in TASKS)}
+    (tmp_path / "models").mkdir()
+    run_build_step(task, "organisation/model", tmp_path, python="true")
+    assert (tmp_path / "models" / "prepared").stat().st_mode & 0o7777 == 0o1777
 
 
 def test_redis_lets_in_only_users_whose_passwords_are_secrets() -> None:
