@@ -113,6 +113,28 @@ def test_what_cannot_be_written_is_loaded_the_plain_way(
     assert model.embed(["river"]).shape == (1, offline.EMBEDDER_DIMENSIONS)
 
 
+def test_a_failure_is_not_repeated_at_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[Path] = []
+    ready = prepared._prepare
+
+    def fail(_files: ModelFiles, directory: Path, _threads: int) -> None:
+        tried.append(directory)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepared, "_prepare", fail)
+    assert [prepared_directory(files_of(cache), tmp_path, threads=1) for _ in range(4)] == [None] * 4
+    assert len(tried) == 1
+    assert "it failed before" in caplog.text
+
+    (failed,) = (tmp_path / "prepared").glob("*.failed")
+    os.utime(failed, (0, 0))
+    monkeypatch.setattr(prepared, "_prepare", ready)
+    assert prepared_directory(files_of(cache), tmp_path, threads=1) == tried[0]
+    assert not failed.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_no_obstacle(
     cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

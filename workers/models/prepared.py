@@ -33,6 +33,7 @@ _VERSION = "1"
 _DONE = "prepared.ok"
 _UNFINISHED = ".unfinished-"
 _ABANDONED_AFTER_S = 3600.0
+_RETRY_AFTER_S = 3600.0
 _UNUSED_AFTER_S = 30 * 86400.0
 _LARGEST_SMALL_FILE_BYTES = 64 << 20
 _LEAST_EXTERNAL_BYTES = 1024
@@ -41,6 +42,10 @@ _MARGIN_BYTES = 256 << 20
 
 class _NotTheSameError(Exception):
     """The rewritten model gives other results than its source."""
+
+
+class _FailedBeforeError(Exception):
+    """Another process tried in vain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +92,7 @@ def prepared_directory(files: ModelFiles, cache_dir: Path, *, threads: int) -> P
             directory.parent.mkdir(parents=True, exist_ok=True)
             with _locked(directory.with_suffix(".lock")):
                 if not _is_usable(directory):
-                    _make_room(directory.parent, files.weights_bytes)
-                    _prepare(files, directory, threads)
+                    _attempt(files, directory, threads)
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common class; the plain way is left
         reason = (str(error).strip().splitlines() or ["no details"])[0][:200]
         logger.warning(
@@ -104,7 +108,7 @@ def prepared_directory(files: ModelFiles, cache_dir: Path, *, threads: int) -> P
 def _is_usable(directory: Path) -> bool:
     """Whether it is there: it gets its name when it is complete. The time of its last use is noted."""
     done = directory / _DONE
-    with suppress(PermissionError, OSError):
+    with suppress(OSError):
         os.utime(done)
     return done.is_file()
 
@@ -124,6 +128,21 @@ def _locked(file: Path) -> Iterator[None]:
     with file.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # ends with the file, and with the process
         yield
+
+
+def _attempt(files: ModelFiles, directory: Path, threads: int) -> None:
+    """Make it, unless that failed a short while ago: the other processes of the pool need not fail one by one."""
+    failed = directory.with_suffix(".failed")
+    with suppress(FileNotFoundError):
+        if time.time() - failed.stat().st_mtime < _RETRY_AFTER_S:
+            raise _FailedBeforeError(f"it failed before; {failed} keeps it from being tried again for an hour")
+    try:
+        _make_room(directory.parent, files.weights_bytes)
+        _prepare(files, directory, threads)
+    except Exception:
+        failed.touch()
+        raise
+    failed.unlink(missing_ok=True)
 
 
 def _make_room(parent: Path, weights_bytes: int) -> None:
