@@ -30,6 +30,9 @@ CONTENTS = {
     "console/py.typed",
     "console/records.jsonl",
     "console/queries.jsonl",
+    "console/judged/corpus.jsonl",
+    "console/judged/queries.jsonl",
+    "console/judged/qrels/test.tsv",
 }
 
 
