@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from console import dead, tune, views
+from console import dead, optimize, tune, views
 from console.demo import run_demo
 from console.progress import progress_bar
 from console.up import run_up
@@ -86,6 +86,7 @@ worker.add_command(embed_worker.main)
 worker.add_command(rerank_worker.main)
 main.add_command(dead.main)
 main.add_command(tune.main)
+main.add_command(optimize.main)
 
 
 @main.group(epilog="Example: headrace enqueue embed 'where can I swim?'")

@@ -9,6 +9,7 @@ from producer.settings import load as load_settings
 from producer.wire.messages import ModelCard
 from producer.wire.models import resolve, split_revision
 from workers.calibration import calibrated
+from workers.models.findings import method_of
 from workers.options import PoolCommand, settings_options
 from workers.pool import Pool
 from workers.process import LoadedModel, configure_logging
@@ -37,6 +38,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
         query_prefix=spec.query_prefix,
         passage_prefix=spec.passage_prefix,
         batch_invariant=embedder_is_invariant(model),
+        method=method_of(settings.embed_model),
     )
     task = EmbedTask(model, spec)
     return LoadedModel(task=task, card=card, budget=calibrated(task, card, settings))

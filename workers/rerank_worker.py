@@ -9,6 +9,7 @@ from producer.settings import load as load_settings
 from producer.wire.messages import ModelCard
 from producer.wire.models import split_revision
 from workers.calibration import calibrated
+from workers.models.findings import method_of
 from workers.options import PoolCommand, settings_options
 from workers.pool import Pool
 from workers.process import LoadedModel, configure_logging
@@ -36,6 +37,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
         query_prefix="",
         passage_prefix="",
         batch_invariant=reranker_is_invariant(model),
+        method=method_of(settings.rerank_model),
     )
     task = RerankTask(model)
     return LoadedModel(task=task, card=card, budget=calibrated(task, card, settings))

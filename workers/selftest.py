@@ -21,7 +21,7 @@ def embedder_is_invariant(model: EmbeddingModel) -> bool:
     """Whether vectors alone and in a batch are the same."""
     together = np.asarray(model.embed(_TEXTS))
     alone = np.concatenate([model.embed([text]) for text in _TEXTS])
-    return _same(together, alone)
+    return agree(together, alone)
 
 
 def reranker_is_invariant(model: RerankingModel) -> bool:
@@ -29,9 +29,10 @@ def reranker_is_invariant(model: RerankingModel) -> bool:
     pairs = [(_TEXTS[0], text) for text in _TEXTS]
     together = np.asarray(model.score(pairs))
     alone = np.concatenate([np.asarray(model.score([pair])) for pair in pairs])
-    return _same(together, alone)
+    return agree(together, alone)
 
 
-def _same(together: np.ndarray, alone: np.ndarray) -> bool:
+def agree(together: np.ndarray, alone: np.ndarray) -> bool:
+    """Whether two runs of the same rows gave the same results, as far as float32 tells them apart."""
     scale = max(1.0, float(np.abs(alone).max()))
     return bool(np.abs(together - alone).max() <= _TOLERANCE * scale)

@@ -100,7 +100,8 @@ class ModelCard:
     """What a running pool says of its model.
 
     `weights_sha256` covers the weights and the tokenizer; a worker with other ones under the same tag refuses
-    to start. `dimension` is 0 for rerankers, `max_tokens` 0 where the model has no limit.
+    to start. `dimension` is 0 for rerankers, `max_tokens` 0 where the model has no limit. `method` says how
+    `headrace optimize` made the model, such as "int8 static"; empty for one that it did not make.
     """
 
     task: TaskName
@@ -111,6 +112,7 @@ class ModelCard:
     query_prefix: str
     passage_prefix: str
     batch_invariant: bool
+    method: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,7 @@ def test_the_model_card_says_what_serves(solo: Site) -> None:
         query_prefix="",
         passage_prefix="",
         batch_invariant=True,
+        method="",
     )
 
 

@@ -31,6 +31,7 @@ CARD = ModelCard(
     query_prefix="query: ",
     passage_prefix="",
     batch_invariant=True,
+    method="int8 static",
 )
 BEAT = Heartbeat(
     model="offline",
@@ -48,8 +49,9 @@ BEAT = Heartbeat(
     batch_limit_ms=6,
 )
 GOLDEN_CARD = (
-    b"\x89\xa1v\x01\xa4task\xa5embed\xa5model\xa7offline\xa9dimension\xcd\x01\x80\xaamax_tokens\xcd\x01\x00"
+    b"\x8a\xa1v\x01\xa4task\xa5embed\xa5model\xa7offline\xa9dimension\xcd\x01\x80\xaamax_tokens\xcd\x01\x00"
     b"\xaeweights_sha256\xa2ab\xacquery_prefix\xa7query: \xaepassage_prefix\xa0\xafbatch_invariant\xc3"
+    b"\xa6method\xabint8 static"
 )
 GOLDEN_BEAT = (
     b"\x8e\xa1v\x01\xa5model\xa7offline\xacmodel_loaded\xc3\xa9dimension\xcd\x01\x80\xa4host\xa1h\xa3pid\x07"

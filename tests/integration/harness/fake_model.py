@@ -115,6 +115,7 @@ def describe(task: TaskName, model: FakeModel, name: str) -> LoadedModel:
         query_prefix="",
         passage_prefix="",
         batch_invariant=True,
+        method="",
     )
     running = EmbedTask(model, resolve("embed", name)) if task == "embed" else RerankTask(model)
     return LoadedModel(task=running, card=card)
