@@ -80,6 +80,8 @@ class Bench:
         else:
             feeds = self._original.feeds
             graphs.quantise_static(self._fused, target / MODEL_FILE, feeds, seven_bit=seven_bit, large=large)
+        for file in target.glob(f"{MODEL_FILE}.*"):
+            shutil.copymode(target / MODEL_FILE, file)  # weights beside the graph are written for their owner alone
 
     def _compare(self, method: Method, original: _Original, arrangement: Arrangement) -> Findings:
         ratios = []
