@@ -1,5 +1,6 @@
 """Target 12: a pool of the offline embedder made int8 against its float32 pool, and what int8 costs in ranking."""
 
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -27,7 +28,7 @@ def run() -> list[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "minilm-int8"
         order = Order(task="embed", model=OFFLINE, out_dir=made, methods=("dynamic", "static"))
-        cache_dir = load(WorkerSettings, {}).cache_path
+        cache_dir = load(WorkerSettings, os.environ).cache_path
         outcome = optimize(
             order, packaged_sample(), cache_dir=cache_dir, threads=cpu_limit(), on_attempt=lambda _attempt: None
         )
