@@ -14,9 +14,9 @@ import onnx.parser
 
 from producer.errors import ConfigurationError
 from workers.models.findings import FILE, Findings, method_of, write_findings
-from workers.models.optimize import check_order
+from workers.models.optimize import check_order, worth
 from workers.models.optimize_check import budgeted
-from workers.models.optimize_graph import drop_nan_guards, products_with_weights
+from workers.models.optimize_graph import drop_nan_guards, products_with_weights, state_types
 from workers.models.optimize_plan import Order
 from workers.models.optimize_trial import refusal
 
@@ -126,3 +126,18 @@ def test_guards_against_nan_go_and_nothing_else() -> None:
 
 def test_only_products_with_weights_are_quantised() -> None:
     assert products_with_weights(onnx.parser.parse_model(GUARDED).graph) == ["product"]
+
+
+def test_types_that_inference_may_lose_are_stated() -> None:
+    graph = onnx.parser.parse_model(GUARDED).graph
+    state_types(graph)
+    state_types(graph)
+
+    assert [(value.name, value.type.tensor_type.elem_type) for value in graph.value_info] == [("p", 1)], "x is an input"
+
+
+def test_a_model_that_may_be_batched_goes_before_a_slightly_faster_one_that_may_not() -> None:
+    row_by_row = replace(FOUND, batch_invariant=False, speedup=2.3)
+
+    assert worth(FOUND) > worth(row_by_row)
+    assert worth(row_by_row) > worth(replace(FOUND, speedup=1.2))

@@ -48,6 +48,7 @@ def fuse(source: Path, target: Path, *, attention: bool, large: bool) -> None:
         # No heads and no width given: they are read from the graph.
         fused = optimizer.optimize_model(str(source), "bert", optimization_options=options, opt_level=0)
         drop_nan_guards(fused.model.graph)
+        state_types(fused.model.graph)
         fused.save_model_to_file(str(target), use_external_data_format=large)
 
 
@@ -72,6 +73,22 @@ def drop_nan_guards(graph: onnx.GraphProto) -> None:
     read = {name for node in kept for name in node.input}
     del graph.node[:]
     graph.node.extend(node for node in kept if node.op_type != "IsNaN" or node.output[0] in read)
+
+
+def state_types(graph: onnx.GraphProto) -> None:
+    """Write down the types of what products with weights read and give: those of their weights.
+
+    Fused operators are not ONNX's own, so that inference may lose the types behind them, and the quantisers then pass
+    over such products without an error.
+    """
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    stated = {value.name for value in (*graph.value_info, *graph.input, *graph.output)}
+    chosen = set(products_with_weights(graph))
+    for node in graph.node:
+        for name in (node.input[0], node.output[0]) if node.name in chosen else ():
+            if name not in stated:
+                graph.value_info.append(onnx.helper.make_tensor_value_info(name, constants[node.input[1]], None))
+                stated.add(name)
 
 
 def quantise_dynamic(source: Path, target: Path, *, seven_bit: bool, large: bool) -> None:

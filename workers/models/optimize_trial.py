@@ -24,7 +24,7 @@ from workers.models.optimize_plan import LEAST_AGREEMENT, MOST_NDCG_LOSS, Attemp
 _ROUNDS = 3
 _CALIBRATION_FEEDS = 120
 _POOLING = Path("1_Pooling") / "config.json"
-_COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", str(_POOLING))
+_COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +148,15 @@ class Bench:
     def _copy_files(self, target: Path) -> None:
         """Put what a model directory needs beside the weights; pooling as fastembed does it for the original."""
         source = Path(self._original.owner._model_dir)
-        (target / _POOLING).parent.mkdir(parents=True)
+        target.mkdir()
         for name in _COPIED:
             if (source / name).is_file():
                 shutil.copyfile(source / name, target / name)
-        if self._order.task == "embed" and not (target / _POOLING).is_file():
-            cls = pools_by_first_token(self._original.owner)
-            (target / _POOLING).write_text(json.dumps({"pooling_mode_cls_token": cls}) + "\n")
+        if self._order.task == "embed":
+            (target / _POOLING).parent.mkdir()
+            stated = source / _POOLING
+            cls = {"pooling_mode_cls_token": pools_by_first_token(self._original.owner)}
+            (target / _POOLING).write_text(stated.read_text() if stated.is_file() else json.dumps(cls) + "\n")
 
 
 def pools_by_first_token(model: Any) -> bool:
