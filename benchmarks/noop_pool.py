@@ -41,6 +41,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
         query_prefix="",
         passage_prefix="",
         batch_invariant=True,
+        method="",
     )
     return LoadedModel(task=EmbedTask(NoopModel(), resolve("embed", settings.embed_model)), card=card)
 

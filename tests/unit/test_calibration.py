@@ -99,6 +99,7 @@ def card(*, invariant: bool = True, weights: str = "w") -> ModelCard:
         query_prefix="",
         passage_prefix="",
         batch_invariant=invariant,
+        method="",
     )
 
 

@@ -279,6 +279,11 @@ def test_a_full_lane_ends_the_retry_and_loses_nothing(server: redis.Redis) -> No
     assert sorted(texts(server, Lane.BULK)) == sorted(f"t{number}" for number in range(120))
 
 
+def name_of(packed: list[bytes]) -> bytes:
+    """The name of the command that is sent (RESP: its length in one line, then itself)."""
+    return b"".join(packed).split(b"\r\n", 3)[2]
+
+
 def test_many_letters_and_large_ones_go_in_calls_of_bounded_size(
     server: redis.Redis, dead: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,14 +293,14 @@ def test_many_letters_and_large_ones_go_in_calls_of_bounded_size(
         bury(server, pair(f"d{number}"))
     sizes: list[int] = []
     connection: Any = server.connection_pool.connection_class
-    run = connection.send_command
+    run = connection.send_packed_command
 
-    def note(self: Any, *arguments: Any, **options: Any) -> Any:
-        if arguments[0] == "EVALSHA":
-            sizes.append(sum(len(str(argument)) for argument in arguments))
-        return run(self, *arguments, **options)
+    def note(self: Any, packed: list[bytes], **options: Any) -> Any:
+        if name_of(packed) == b"EVALSHA":
+            sizes.append(sum(map(len, packed)))
+        return run(self, packed, **options)
 
-    monkeypatch.setattr(connection, "send_command", note)
+    monkeypatch.setattr(connection, "send_packed_command", note)
 
     assert dead.retry_all("rerank") == report(retried=280)
 
@@ -327,15 +332,15 @@ def test_a_retry_that_fails_in_the_middle_keeps_the_letter(
 ) -> None:
     letter_id = bury(server, A)
     connection: Any = server.connection_pool.connection_class
-    run = connection.send_command
+    run = connection.send_packed_command
 
-    def fail(self: Any, *arguments: Any, **options: Any) -> Any:
-        if arguments[0] == failing:
+    def fail(self: Any, packed: list[bytes], **options: Any) -> Any:
+        if name_of(packed) == failing.encode():
             raise redis.ConnectionError("gone")
-        return run(self, *arguments, **options)
+        return run(self, packed, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "send_command", fail)
+        patch.setattr(connection, "send_packed_command", fail)
         with pytest.raises(RedisUnavailable):
             dead.retry_all("embed")
     assert buried(server) == [letter_id]

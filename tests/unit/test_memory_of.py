@@ -1,5 +1,6 @@
 """Memory of processes: what the benchmarks read of them on Linux."""
 
+import mmap
 import os
 import sys
 
@@ -13,9 +14,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_peak_counts_what_is_gone_again() -> None:
     with watching([os.getpid()]) as peak:
         before = pss_mib([os.getpid()])
-        block = bytearray(b"x") * (64 * 2**20)
-        peak.note([os.getpid()])
-        del block
+        with mmap.mmap(-1, 64 * 2**20) as block:  # pages of its own, whatever the heap has at hand
+            block.write(b"x" * len(block))
+            peak.note([os.getpid()])
     assert peak.mib >= before + 60
 
 
