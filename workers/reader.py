@@ -28,7 +28,9 @@ that found as many as it asked for, and little text in them."""
 _LITTLE_BYTES = 256 * 1024
 """Somebody may put anything on a lane, and what one reading brings is in memory at once."""
 
-_BLOCK_MS = 1000
+_BLOCK_MS = 700
+"""How long a reading waits; not a whole second, at whose end whoever asks once a second would find the worker busy."""
+
 _SMOOTHING = 0.1
 _FIRST_GUESS_TOKENS = 64.0
 
@@ -46,7 +48,7 @@ class Reader:
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-reader")
 
     def next_batch(self) -> list[QueuedRow]:
-        """Return the next batch; if nothing is in hand, wait for entries, about a second at most."""
+        """Return the next batch; if nothing is in hand, wait for entries, less than a second."""
         if not len(self._look_ahead):
             count = min(self._jobs(list(Lane)).values())
             self.admit(self._streams.wait_new(_BLOCK_MS, count), dict.fromkeys(Lane, count))
