@@ -31,7 +31,8 @@ class Vitals:
 
     def working_s(self) -> float:
         """How long the work in hand runs already; 0 between batches. All processes have the same monotonic clock."""
-        since_s = [cell.value for cell in (self._model_since_s, self._tokenizer_since_s) if cell.value]
+        # Each cell is read once: the work may end between two looks at it.
+        since_s = [value for value in (self._model_since_s.value, self._tokenizer_since_s.value) if value]
         return time.monotonic() - min(since_s) if since_s else 0.0
 
     def forget_work(self) -> None:
