@@ -73,7 +73,9 @@ class WaitingPool(redis.ConnectionPool):
                 return self.make_connection()
             self._waiting += 1
             try:
-                if not self._returned.wait(deadline - time.monotonic()):
+                woken = self._returned.wait(deadline - time.monotonic())
+                # Woken in its last moment, it counts as late, and nobody else is woken for what came back.
+                if not woken and not self._available_connections:
                     raise ConnectionError("No connection available.")
             finally:
                 self._waiting -= 1
@@ -97,14 +99,19 @@ def ask(client: redis.Redis, *command: Any) -> Any:
         connection.send_packed_command([pack_command(command)])
         return connection.read_response()
 
-    return _exchanged(client, exchange)
+    def with_retries(connection: Any) -> Any:
+        return connection.retry.call_with_retry(lambda: exchange(connection), lambda _error: connection.disconnect())
+
+    return _exchanged(client, with_retries)
 
 
 def ask_all(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Send commands at once, and return their replies as they came; errors are among them, not raised.
 
+    Never sent again, whatever the client's retries: a reading that is repeated strands what the first one was given.
+
     Raises:
-        redis.exceptions.RedisError: Redis does not answer.
+        redis.exceptions.RedisError: Redis does not answer, or is read-only.
     """
 
     def exchange(connection: Any) -> list[Any]:
@@ -118,6 +125,8 @@ def _reply(connection: Any) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:
+        if not connection.is_connected:  # it has left a master that was demoted: no other reply will come
+            raise
         return error
 
 
@@ -132,7 +141,7 @@ def _exchanged(client: redis.Redis, exchange: Callable[[Any], Any]) -> Any:
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
-        return connection.retry.call_with_retry(lambda: exchange(connection), lambda _error: connection.disconnect())
+        return exchange(connection)
     except ResponseError:
         raise
     except BaseException:

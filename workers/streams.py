@@ -1,4 +1,4 @@
-"""The worker's side of the streams: read, take over, renew, write replies, acknowledge. One connection, no policy."""
+"""The worker's side of the streams: read, take over, renew, write replies, acknowledge. No policy."""
 
 import logging
 import time
@@ -34,7 +34,8 @@ _CLOCK_S = 30.0
 
 
 class Streams:
-    """One consumer on the lanes of one queue. Every method is a few round trips at most and may raise RedisError."""
+    """One consumer on the lanes of one queue, for any thread. Every method is a few round trips at most and may raise
+    RedisError."""
 
     def __init__(self, client: redis.Redis, queue: QueueKeys, consumer: str, seal: Seal | None = None) -> None:
         self.client = client
@@ -99,7 +100,7 @@ class Streams:
         commands += [*(call.command for call in calls), *self._readings(counts or {})]
         if not commands:
             return []
-        _, *queued, done = ask_all(self.client, [("MULTI",), *commands, ("EXEC",)])
+        *queued, done = ask_all(self.client, [("MULTI",), *commands, ("EXEC",)])
         raise_first([*queued, done])
         last = len(values) + len(calls)
         for reply, call in zip(done[len(values) : last], calls, strict=True):

@@ -10,7 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from producer.exchange import WaitingPool, ask
+from producer.exchange import WaitingPool, ask, ask_all
 
 PATIENCE_S = 10.0
 
@@ -26,6 +26,9 @@ class Line:
         self.is_connected = False
         self.unread: list[Any] = []
         self.log: list[str] = []
+        self.sent = 0
+        self.leaves = False
+        """Whether it closes at an error, as one does that is told that its server is read-only."""
         self.errors: list[BaseException] = []
         self.made.append(self)
 
@@ -46,15 +49,20 @@ class Line:
 
     def send_packed_command(self, packed: list[bytes]) -> None:
         self.is_connected = True
+        self.sent += 1
         reader = hiredis.Reader()
         reader.feed(b"".join(packed))
         while (command := reader.gets()) is not False:
             self.unread.append(tuple(part.decode() for part in command))
 
     def read_response(self) -> Any:
+        if not self.unread:
+            raise redis.ConnectionError("closed")
+        reply = self.unread.pop(0)
         if self.errors:
+            self.is_connected = not self.leaves
             raise self.errors.pop(0)
-        return self.unread.pop(0)
+        return reply
 
 
 def make_pool(most: int = 2, timeout_s: float = PATIENCE_S) -> WaitingPool:
@@ -103,6 +111,20 @@ def test_a_caller_beyond_the_limit_gives_up_in_time() -> None:
         pool.get_connection()
 
     pool.release(held)
+    assert pool.get_connection() is held
+
+
+def test_a_connection_that_comes_back_in_the_last_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives it back wakes one caller, who may be late by then; the others would wait beside it."""
+    pool = make_pool(most=1)
+    held = pool.get_connection()
+
+    def late(_timeout_s: float) -> bool:
+        pool.release(held)
+        return False
+
+    monkeypatch.setattr(pool._returned, "wait", late)
+
     assert pool.get_connection() is held
 
 
@@ -186,3 +208,38 @@ def test_whoever_comes_after_an_interruption_does_not_read_its_reply(
 
     assert not made[0].is_connected
     assert ask(client, "GET", "two") == ("GET", "two")
+
+
+def test_of_commands_sent_together_each_has_its_reply_or_its_error(made: list[Line], client: redis.Redis) -> None:
+    ask(client, "PING")
+    refusal = redis.ResponseError("WRONGTYPE")
+    made[0].errors.append(refusal)
+    sent = made[0].sent
+
+    assert ask_all(client, [("GET", "one"), ("GET", "two")]) == [refusal, ("GET", "two")]
+
+    assert made[0].sent == sent + 1
+    assert made[0].log == ["connect"]
+
+
+def test_commands_sent_together_are_not_repeated(made: list[Line], client: redis.Redis) -> None:
+    """What a lost reading was given stays with the consumer: a second reading would be given other entries."""
+    ask(client, "PING")
+    made[0].errors.append(redis.ConnectionError("reset"))
+    sent = made[0].sent
+
+    with pytest.raises(redis.ConnectionError, match="reset"):
+        ask_all(client, [("XREADGROUP",)])
+
+    assert made[0].sent == sent + 1
+
+
+def test_a_refusal_at_which_the_connection_leaves_its_server_is_the_one_that_is_told(
+    made: list[Line], client: redis.Redis
+) -> None:
+    ask(client, "PING")
+    made[0].errors.append(redis.exceptions.ReadOnlyError("READONLY"))
+    made[0].leaves = True
+
+    with pytest.raises(redis.exceptions.ReadOnlyError):
+        ask_all(client, [("SET", "a", 1), ("SET", "b", 2)])
