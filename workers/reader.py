@@ -16,7 +16,7 @@ from workers.intake import Intake
 from workers.streams import Streams
 
 LOOK_AHEAD_ROWS = 64
-"""Rows of each lane that one worker holds at most."""
+"""Rows of each lane that one worker holds at most, or one job more."""
 
 _LOOK_AHEAD_BATCHES = 4
 """As many batches of tokens of each lane it holds, about."""
@@ -45,6 +45,9 @@ class Reader:
         self._rows_per_job = rows_per_job
         self._row_tokens = _FIRST_GUESS_TOKENS
         self._most_rows = dict.fromkeys(Lane, READ_ROWS)
+        self._coming_rows = dict.fromkeys(Lane, 0)
+        """What a reading that is under way may bring."""
+
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="headrace-reader")
 
     def next_batch(self) -> list[QueuedRow]:
@@ -76,6 +79,7 @@ class Reader:
             return
         backlog = self._most_rows[Lane.INTERACTIVE] > READ_ROWS
         asked = self._jobs(list(Lane) if backlog else [Lane.BULK])
+        self._coming_rows.update({lane: jobs * self._rows_per_job for lane, jobs in asked.items()})
         reading = self._beside.submit(self._read, asked)
         try:
             yield
@@ -83,6 +87,8 @@ class Reader:
             with suppress(Exception):  # the trouble in hand is told, not the one beside it
                 reading.result()
             raise
+        finally:
+            self._coming_rows = dict.fromkeys(Lane, 0)
         self._end(reading, asked)
 
     def close(self) -> None:
@@ -115,7 +121,8 @@ class Reader:
         return {lane: -(-rows // self._rows_per_job) for lane, rows in rooms.items() if rows}
 
     def _room(self, lane: Lane) -> int:
-        held = self._look_ahead
-        rows = LOOK_AHEAD_ROWS - held.count(lane)
-        tokens = _LOOK_AHEAD_BATCHES * held.budgets[lane] - held.tokens(lane)
-        return max(0, min(rows, int(tokens / max(1.0, self._row_tokens)) + (not held.count(lane))))
+        """At least one where none is held: of those that may come, none may come."""
+        held, coming_rows = self._look_ahead, self._coming_rows[lane]
+        rows = LOOK_AHEAD_ROWS - held.count(lane) - coming_rows
+        tokens = _LOOK_AHEAD_BATCHES * held.budgets[lane] - held.tokens(lane) - coming_rows * self._row_tokens
+        return max(0 if held.count(lane) else 1, min(rows, int(tokens / max(1.0, self._row_tokens))))

@@ -109,6 +109,32 @@ def test_no_more_rows_are_held_than_a_bound_however_short(client: redis.Redis, d
     assert desk.held() == (0, LOOK_AHEAD_ROWS)
 
 
+def test_what_is_being_read_beside_the_model_counts_as_held(client: redis.Redis, desk: Desk) -> None:
+    """The reading at the end of the batch must not ask for the same room once more."""
+    send_some(client, 600, INTERACTIVE)
+    for _ in range(8):
+        with desk.reader.ahead(True):
+            jobs = desk.reader.jobs_wanted(read_ahead=True)
+            entries = desk.streams.read_new(jobs)
+        desk.reader.admit(entries, jobs)
+
+    assert desk.held() == (LOOK_AHEAD_ROWS, 0)
+    desk.look_ahead.clear()
+    assert desk.reader.room()[INTERACTIVE] == LOOK_AHEAD_ROWS, "nothing is being read any more"
+
+
+def test_an_interactive_row_is_asked_for_although_a_backlog_may_come(client: redis.Redis, desk: Desk) -> None:
+    """If none comes, a row that was enqueued meanwhile would wait for one more batch of bulk rows."""
+    send_some(client, 2 * LOOK_AHEAD_ROWS, INTERACTIVE)
+    for _ in range(6):
+        jobs = desk.reader.jobs_wanted(read_ahead=False)
+        desk.reader.admit(desk.streams.read_new(jobs), jobs)
+        desk.look_ahead.clear()
+
+    with desk.reader.ahead(True):
+        assert desk.reader.jobs_wanted(read_ahead=True) == {INTERACTIVE: 1}
+
+
 def test_no_more_tokens_are_held_than_a_few_batches(client: redis.Redis) -> None:
     """Rows that one worker holds, and has not begun, are rows that an idle one cannot have."""
     desk = Desk(client, budget_tokens=100, row_tokens=100)
