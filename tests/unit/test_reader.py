@@ -1,11 +1,13 @@
 """What a worker takes in hand, and when: bulk beside the model, interactive rows at the last moment, and never much."""
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 import redis
 
 from producer.wire.keys import Lane
+from producer.wire.messages import Row
 from tests.unit.engine import OneShift, SmallTask, add_job, send
 from tests.unit.fakes import EMBED_QUEUE, passage, query
 from workers.batching import LookAhead
@@ -14,6 +16,7 @@ from workers.ledger import Ledger
 from workers.outlet import Outlet
 from workers.progress import Progress
 from workers.reader import LOOK_AHEAD_ROWS, READ_ROWS, Reader
+from workers.tasks import Measure
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
 
@@ -27,6 +30,7 @@ class Desk:
         self.streams = OneShift(client, EMBED_QUEUE, "worker", threading.Event())
         self.streams.prepare()
         ledger, progress = Ledger(), Progress()
+        self.vitals = progress.vitals
         outlet = Outlet(streams=self.streams, ledger=ledger, progress=progress, reply_ttl_s=60)
         intake = Intake(
             task=self.task, streams=self.streams, outlet=outlet, ledger=ledger, progress=progress, max_text_bytes=1000
@@ -98,6 +102,26 @@ def test_trouble_of_the_batch_itself_is_told_rather_than_that_of_the_reading(cli
 
     with pytest.raises(ValueError, match="the batch"), desk.reader.ahead(True):
         raise ValueError("the batch")
+
+
+def test_a_tokenizer_that_hangs_beside_the_model_is_seen(
+    client: redis.Redis, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_some(client, 1, BULK)
+    seen: list[float] = []
+
+    def measure(rows: Sequence[Row]) -> list[Measure]:
+        seen.append(desk.vitals.working_s())
+        return [Measure(tokens=1, truncated=False) for _ in rows]
+
+    monkeypatch.setattr(desk.task, "measure", measure)
+
+    with desk.reader.ahead(True):
+        pass
+
+    assert len(seen) == 1
+    assert seen[0] > 0.0
+    assert desk.vitals.working_s() == 0.0
 
 
 def test_no_more_rows_are_held_than_a_bound_however_short(client: redis.Redis, desk: Desk) -> None:
