@@ -6,12 +6,14 @@ CHAOS_TASK: embed or rerank. CHAOS_BATCH_MS, CHAOS_ROW_MS: what a batch and a ro
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from producer.wire.models import TaskName
 from tests.chaos.journal import Journal
 from tests.integration.harness.fake_model import FakeModel, Input, describe
+from workers.budget import BatchBudget
 from workers.process import LoadedModel
 from workers.settings import WorkerSettings
 
@@ -20,6 +22,9 @@ HOLD = "hold"
 
 FAIL = "fail"
 """A text that begins so makes the model raise."""
+
+_SLOW = BatchBudget(tokens=1024, tokens_per_s=1000.0)
+"""A speed at which the engine reads ahead beside the model; its few words a row would not tell it any."""
 
 _LONGEST_HOLD_S = 120.0
 _POLL_S = 0.005
@@ -49,7 +54,7 @@ def load(settings: WorkerSettings) -> LoadedModel:
         model.batches.clear()  # a soak must not grow by what the fake model remembers
 
     model = FakeModel(on_batch)
-    return describe(task, model, settings.model(task))
+    return replace(describe(task, model, settings.model(task)), budget=_SLOW)
 
 
 def _hold(journal: Journal, text: str) -> None:

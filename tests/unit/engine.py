@@ -109,6 +109,7 @@ class Shift:
         row_by_row: bool = False,
         max_text_bytes: int = 65536,
         most_rows: float = float("inf"),
+        tokens_per_s: float = 0.0,
     ) -> None:
         self.task = SmallTask()
         self.stopping = threading.Event()
@@ -122,6 +123,7 @@ class Shift:
             progress=self._progress,
             stopping=self.stopping,
             batch_tokens=batch_tokens,
+            tokens_per_s=tokens_per_s,
             row_by_row=row_by_row,
             reply_ttl_s=86_400,
             lease_s=8.0,

@@ -1,5 +1,8 @@
 """The engine in trouble: garbage on the streams, stops and returns, a Redis that fails; nothing ends it."""
 
+import random
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -126,6 +129,43 @@ def test_a_redis_that_fails_for_a_while_is_waited_for(client: redis.Redis, shift
 
     assert shift.task.batches == [["a"]]
     assert lane_is_empty(client, INTERACTIVE)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_row_is_lost_or_buried_however_often_redis_fails_beside_or_after_the_model(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A command fails before it reaches Redis, or its reply is lost; half of them in the thread that reads ahead."""
+    chance, threads = random.Random(seed), set()
+    monkeypatch.setattr("workers.runner._BACKOFF_S", (0.0,))
+    shift = Shift(client, batch_tokens=3, tokens_per_s=1.0)  # so slow that there is always time to read ahead
+    rows = {lane: [query(f"{lane} {number}") for number in range(15)] for lane in Lane}
+    for lane in Lane:
+        send(client, *rows[lane], lane=lane)
+
+    def failing(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            threads.add(threading.current_thread())
+            fate = chance.random()
+            if fate < 0.1:
+                raise redis.ConnectionError("never sent")
+            answer = method(*arguments)
+            if fate > 0.9:
+                raise redis.ConnectionError("the reply is lost")
+            return answer
+
+        return call
+
+    for name in ("finish", "read_new", "read_own", "replies", "take_over"):
+        monkeypatch.setattr(shift.streams, name, failing(getattr(shift.streams, name)))
+
+    shift.work()
+
+    assert len(threads) == 2
+    assert all(reply_of(client, row) == result_of(row) for lane in Lane for row in rows[lane])
+    assert all(lane_is_empty(client, lane) for lane in Lane)
+    assert dead_letters(client) == []
+    assert shift.ledger.open_rows == 0
 
 
 def test_rows_whose_replies_could_not_be_written_are_not_completed(client: redis.Redis, shift: Shift) -> None:
