@@ -124,12 +124,11 @@ class Runner:
     def _step(self) -> None:
         if self._ledger.forfeited:
             self._begin()
-        now = time.monotonic()
-        if now >= self._take_over_at:
-            self._take_over_at = now + self._lease_s / _TAKE_OVERS_PER_LEASE
-            self._reader.admit(self._streams.take_over(int(self._lease_s * 1000), self._reader.room()))
+        if not len(self._look_ahead):
+            self._take_over()
         self._look_ahead.budgets[Lane.BULK] = self._pace.budget_tokens(BULK_BATCH_S, self._batch_tokens)
         batch = self._intake.wanted(self._reader.next_batch())
+        self._take_over()  # in the room that the batch leaves, before new entries fill it
         self._progress.tick()
         if not batch:
             return
@@ -141,6 +140,13 @@ class Runner:
             entries = self._outlet.finish(outcomes, jobs)
         self._reader.admit(entries, jobs)
         self._progress.tick()
+
+    def _take_over(self) -> None:
+        """Now and then, take in hand what other workers have left."""
+        now = time.monotonic()
+        if now >= self._take_over_at:
+            self._take_over_at = now + self._lease_s / _TAKE_OVERS_PER_LEASE
+            self._reader.admit(self._streams.take_over(int(self._lease_s * 1000), self._reader.room()))
 
     def _run_suspect(self, suspect: QueuedRow) -> list[tuple[QueuedRow, Reply]]:
         """Run a row by itself, and note the attempt first, where the next worker finds it if this one dies of it."""

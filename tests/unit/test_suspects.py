@@ -355,6 +355,31 @@ def test_after_trouble_with_redis_others_get_a_lease_to_renew(client: redis.Redi
     assert asked == [8000], "before the trouble, and not again"
 
 
+def test_what_a_dead_worker_had_in_hand_is_run_during_an_unending_flood(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New rows are read until there is no room for more: what is taken over must not wait until they end."""
+    monkeypatch.setattr("workers.runner._TAKE_OVERS_PER_LEASE", 1e9)
+    dead, shift = Streams(client, EMBED_QUEUE, "dead"), Shift(client, batch_tokens=4, tokens_per_s=1.0)
+    abandoned: list[str] = []
+
+    def flood() -> None:
+        batches = len(shift.task.batches)
+        if batches < 80:
+            send(client, *(query(f"{batches} {number}") for number in range(10)), lane=Lane.BULK)
+        if batches == 50:
+            (entry,) = dead.read_new({Lane.BULK: 1})
+            abandoned.extend(row.text for row in decode_job(entry.fields).rows)
+            dead.hand_back({(Lane.BULK, entry.id): 1})
+
+    shift.task.on_run = flood
+    send(client, query("first"), lane=Lane.BULK)
+
+    shift.work()
+
+    assert abandoned in shift.task.batches[50:60]
+
+
 def test_rows_whose_time_ends_while_they_are_in_hand_are_not_run(client: redis.Redis) -> None:
     shift = Shift(client, row_by_row=True)
     send(client, *GOOD[:4])
