@@ -25,7 +25,7 @@ from producer.requests import check_top_n, pair_rows, text_rows
 from producer.settings import load
 from producer.wire.models import TASKS, TaskName
 from workers import embed_worker, rerank_worker
-from workers.options import Command, Decorated, Group, Interrupted, OneLineError, settings_options
+from workers.options import HELP_FLAGS, Command, Decorated, Group, Interrupted, OneLineError, settings_options
 
 _LINES_PER_CALL = 256
 _MODELS = {"embed_model", "rerank_model"}
@@ -49,7 +49,7 @@ def _producer(flags: dict[str, Any]) -> Producer:
     return Producer(load(ProducerSettings, os.environ, **flags))
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings=HELP_FLAGS)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="headrace")
 def main(debug: bool) -> None:

@@ -12,6 +12,9 @@ from workers.stopping import EXIT_CONFIGURATION
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
+"""Settings of a click context."""
+
 
 class OneLineError(click.ClickException):
     """A failure as users see it: one line on standard error, and a non-zero exit code."""
@@ -28,6 +31,10 @@ class Interrupted(OneLineError):
 
 class Command(click.Command):
     """A command whose Headrace errors become one line, unless the program was started with --debug."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Not left to the group: a command may run alone, and click keeps the flags of its first call.
+        super().__init__(*args, **{"context_settings": HELP_FLAGS, **kwargs})
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

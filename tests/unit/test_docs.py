@@ -68,6 +68,11 @@ def test_every_command_has_help_and_an_example_that_calls_it(path: str, command:
     assert (command.epilog or "").startswith(f"Example: {path}")
 
 
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[path for path, _ in COMMANDS])
+def test_every_command_has_the_same_help_flags_alone(path: str, command: click.Command) -> None:
+    assert command.make_context(path, ["--"], resilient_parsing=True).help_option_names == ["-h", "--help"]
+
+
 @pytest.mark.parametrize("path", [path for path, _ in COMMANDS])
 def test_the_readme_lists_every_command(path: str) -> None:
     family = path.replace("worker embed", "worker embed\\|rerank").replace("worker rerank", "worker embed\\|rerank")
