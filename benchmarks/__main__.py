@@ -32,8 +32,8 @@ def main(only: tuple[str, ...], output: Path, scale: float, list_names: bool) ->
         outcomes.append(run_alone(name, scale))
         click.echo(f"{name}: {outcomes[-1].seconds:.0f} s{' (failed)' * bool(outcomes[-1].error)}", err=True)
     result = report.Result(machine=describe(), scale=scale, outcomes=tuple(outcomes))
+    report.write(result, output)  # first, since it took minutes, and a terminal may be gone
     report.show(result, Console(width=None if sys.stdout.isatty() else report.WIDTH))
-    report.write(result, output)
     click.echo(f"written to {output}", err=True)
     sys.exit(1 if any(outcome.error for outcome in outcomes) else 0)
 

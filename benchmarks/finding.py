@@ -38,7 +38,7 @@ class Finding:
     @property
     def figure(self) -> str:
         """The figure with its unit."""
-        return f"{self.measured:.3g} {self.unit}"
+        return f"{self.measured:.3g} {self.unit}".rstrip()
 
     @property
     def wanted(self) -> str:

@@ -13,11 +13,16 @@ _KEPT, _MISSED = "#2f7d4f", "#b3402a"
 
 
 def margin(finding: Finding) -> float | None:
-    """How many times better than its bound a figure is; below 1 the bound is not kept. None where there is none."""
-    if not finding.bound or not finding.measured:
+    """How many times better than its bound a figure is; below 1 the bound is not kept. None where there is none.
+
+    Where a figure or its bound is no positive number, such as none of something, it is as good or as bad as can be.
+    """
+    if finding.bound is None:
         return None
-    ratio = finding.measured / finding.bound
-    return ratio if finding.at_least else 1 / ratio
+    better, worse = (finding.measured, finding.bound)[:: 1 if finding.at_least else -1]
+    if better > 0 and worse > 0:
+        return better / worse
+    return math.inf if finding.kept else 0.0
 
 
 def bars(findings: Sequence[Finding]) -> Iterator[str]:
@@ -26,7 +31,7 @@ def bars(findings: Sequence[Finding]) -> Iterator[str]:
     if drawn:
         yield f"{'':4} {'1/8 of the bound':<{_HALF_BAR}}|{'8 times better':>{_HALF_BAR}}"
     for one, times in drawn:
-        length = round(_HALF_BAR * min(1.0, abs(math.log(times)) / math.log(_FARTHEST)))
+        length = round(_HALF_BAR * abs(math.log(_clipped(times), _FARTHEST)))
         left, right = ("", "#" * length) if times >= 1 else ("#" * length, "")
         yield f"{one.target:>4} {left:>{_HALF_BAR}}|{right:<{_HALF_BAR}} {times:5.2f}  {one.what}"
 
@@ -42,10 +47,9 @@ def write_png(findings: Sequence[Finding], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     places = range(len(drawn))
-    shown = [min(_FARTHEST, max(1 / _FARTHEST, times)) for _, times in drawn]
     axes.barh(
         list(places),
-        [length - 1 for length in shown],
+        [_clipped(times) - 1 for _, times in drawn],
         left=1.0,
         color=[_KEPT if times >= 1 else _MISSED for _, times in drawn],
     )
@@ -59,3 +63,7 @@ def write_png(findings: Sequence[Finding], path: Path) -> None:
         axes.annotate(f"  {one.figure} ({one.wanted})  ", (1.0, place), fontsize=7, va="center", ha=side)
     axes.set_xlabel("times better than the bound (log scale); left of the line: missed")
     figure.savefig(path, dpi=120)
+
+
+def _clipped(times: float) -> float:
+    return min(_FARTHEST, max(1 / _FARTHEST, times))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,20 @@ def test_the_margin_is_above_one_where_the_bound_is_kept() -> None:
     assert margin(a_finding(measured=3.0, bound=1.5)) == 2.0
     assert margin(a_finding(measured=3.0, bound=1.5, at_least=False)) == 0.5
     assert margin(a_finding(bound=None)) is None
-    assert margin(a_finding(measured=0.0)) is None
+    assert margin(a_finding(measured=0.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("measured", "bound", "times"), [(0.0, 0.0, math.inf), (-0.004, 0.01, math.inf), (2.0, 0.0, 0.0), (0.0, -1.0, 0.0)]
+)
+def test_figures_that_have_no_ratio_to_their_bound_are_drawn_all_the_same(
+    measured: float, bound: float, times: float, tmp_path: Path
+) -> None:
+    found = a_finding(measured=measured, bound=bound, at_least=False)
+    assert margin(found) == times
+    assert f"{times:.2f}  rows [a]" in shown(a_result(found))
+    write(a_result(found), tmp_path)
+    assert (tmp_path / "bench.png").exists()
 
 
 def test_the_table_tells_what_is_kept_missed_and_failed() -> None:
