@@ -1,5 +1,6 @@
 """Runs a model over the judged sample: its outputs, its nDCG@10, its speed, and whether batching changes anything."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -131,10 +132,15 @@ class RerankerSubject:
 def open_subject(
     task: TaskName, name: str, sample: JudgedSample, *, known_as: str, cache_dir: Path, threads: int
 ) -> EmbedderSubject | RerankerSubject:
-    """Load a model as a pool would; `known_as` decides on prefixes. Raises as `load_embedder` does."""
+    """Load a model, each from its own files; `known_as` decides on prefixes. Raises as `load_embedder` does.
+
+    A copy that is prepared for sharing would give the same, but neither tools nor quantisers can read such a graph.
+    """
     if task == "embed":
-        return EmbedderSubject(load_embedder(name, cache_dir=cache_dir, threads=threads), sample, known_as)
-    return RerankerSubject(load_reranker(name, cache_dir=cache_dir, threads=threads), sample)
+        embedder = load_embedder(name, cache_dir=cache_dir, threads=threads, prepare_bytes=math.inf)
+        return EmbedderSubject(embedder, sample, known_as)
+    reranker = load_reranker(name, cache_dir=cache_dir, threads=threads, prepare_bytes=math.inf)
+    return RerankerSubject(reranker, sample)
 
 
 @dataclass(frozen=True, kw_only=True)
