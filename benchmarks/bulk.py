@@ -74,8 +74,10 @@ class _Measure:
     def _compare(
         self, make: Callable[[int, int], list[str]], count: int, other: Work, *, rounds: int = _ROUNDS
     ) -> Pair:
-        batches = [make(self._count(count), self._seed + number) for number in range(rounds)]
-        self._seed += rounds
+        each = self._count(count)
+        self._seed += 1
+        drawn = make(each * rounds, self._seed)  # at once: only texts of one call are all distinct
+        batches = [drawn[first : first + each] for first in range(0, len(drawn), each)]
         mine, others = iter(batches), iter(batches)
         return in_turns(
             lambda: _rate(self._through_queue, next(mine)), lambda: _rate(other, next(others)), rounds=rounds

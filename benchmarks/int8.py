@@ -1,4 +1,4 @@
-"""Target 12: a pool of the offline embedder made int8 against its float32 pool, and what int8 costs in ranking."""
+"""A pool of the offline embedder made int8 against its float32 pool, and what int8 costs in ranking."""
 
 import os
 import tempfile
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arrangement import embed_pool, told
 from benchmarks.corpus import texts
 from benchmarks.finding import Finding, Pair, in_turns
 from benchmarks.site import site
@@ -16,7 +17,7 @@ from producer import Producer
 from producer.settings import load
 from producer.wire.models import OFFLINE
 from workers.models.optimize import optimize
-from workers.models.optimize_plan import Order, Outcome
+from workers.models.optimize_plan import MOST_NDCG_LOSS, Order, Outcome
 from workers.settings import WorkerSettings, cpu_limit
 
 _ROWS = 160
@@ -40,7 +41,12 @@ def _pools(made: str) -> tuple[Pair, float]:
     """Rows/s of both pools in turns, each text new to both; and the least cosine of a row alone against in a flood."""
     with site() as plain:
         optimised = replace(plain, models={**plain.models, "HEADRACE_EMBED_MODEL": made})
-        with plain.pool("embed"), optimised.pool("embed"), plain.producer() as original, optimised.producer() as fast:
+        with (
+            plain.pool("embed", **embed_pool()),
+            optimised.pool("embed", **embed_pool()),
+            plain.producer() as original,
+            optimised.producer() as fast,
+        ):
             rounds = iter(range(1, 2 * _ROUNDS + 2))
             pair = in_turns(
                 lambda: _rows_per_s(fast, texts(_ROWS, seed=(next(rounds) + 1) // 2)),
@@ -65,22 +71,25 @@ def _findings(outcome: Outcome, pair: Pair, cosine: float) -> list[Finding]:
     return [
         Finding(
             target="12",
-            what=f"int8 offline embedder ({kept.method}, {runs}), bulk",
+            what=f"int8 offline embedder ({kept.method}, {runs}), bulk ({told(embed_pool())})",
             against="the float32 pool",
             measured=pair.ratio,
             bound=1.3,
             ours=f"{pair.ours:.1f} rows/s",
             theirs=f"{pair.theirs:.1f} rows/s",
+            note="int8 gains most on CPUs with VNNI instructions, and attention stays float32",
         ),
         Finding(
             target="12",
-            what="nDCG@10 of the int8 model, change",
+            what="nDCG@10 that int8 loses",
             against="float32, 30 judged queries",
-            measured=kept.ndcg_change,
-            bound=-0.01,
+            measured=-kept.ndcg_change,
+            bound=MOST_NDCG_LOSS,
+            at_least=False,
             unit="",
             ours=f"{kept.ndcg_at_10_after:.4f}",
             theirs=f"{kept.ndcg_at_10_before:.4f}",
+            note="with 30 queries any change of vectors moves it by 0.01 to 0.02",
         ),
         Finding(
             target="12",
@@ -89,5 +98,6 @@ def _findings(outcome: Outcome, pair: Pair, cosine: float) -> list[Finding]:
             measured=cosine,
             bound=0.9999,
             unit="",
+            note="ranges that are taken while the model runs depend on what shares a batch",
         ),
     ]

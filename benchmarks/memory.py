@@ -90,6 +90,7 @@ def _memory_finding(what: str, ours: float, theirs: float) -> Finding:
         unit="GiB",
         ours=f"{ours:.2f} GiB",
         theirs=f"{theirs:.2f} GiB",
+        note="tokenizers and working memory are each process's own; weights that cannot be prepared are, too",
     )
 
 
@@ -102,6 +103,7 @@ def _speed_finding(what: str, pair: Pair) -> Finding:
         bound=0.95,
         ours=f"{pair.ours:.2f} rows/s",
         theirs=f"{pair.theirs:.2f} rows/s",
+        note="the same operators on mapped pages: a difference below a tenth is noise",
     )
 
 

@@ -1,5 +1,6 @@
 """What a benchmark's finding says, how two sides are measured in turns, and how the report tells it."""
 
+import ast
 import io
 import json
 import math
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import benchmarks
 from benchmarks.finding import Finding, in_turns, percentile
 from benchmarks.plot import bars, margin
 from benchmarks.report import Result, show, write
 from benchmarks.runner import Outcome, names
+
+BENCHMARKS = Path(benchmarks.__file__).parent
 
 
 def a_finding(**values: Any) -> Finding:
@@ -133,3 +137,16 @@ def test_everything_is_written_down(tmp_path: Path) -> None:
 def test_benchmarks_are_found_by_what_they_have() -> None:
     assert {"bulk", "http", "lanes", "rerank"} <= set(names())
     assert not {"corpus", "finding", "runner", "site", "__main__"} & set(names())
+
+
+def _findings_made(module: str) -> list[ast.Call]:
+    tree = ast.parse((BENCHMARKS / f"{module}.py").read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Finding"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_whatever_has_a_bound_says_what_limits_it(name: str) -> None:
+    made = [{str(given.arg): ast.unparse(given.value) for given in call.keywords} for call in _findings_made(name)]
+    assert made
+    assert not [given["what"] for given in made if given["bound"] != "None" and not given.get("note", "''").strip("'")]
