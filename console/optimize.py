@@ -1,6 +1,7 @@
 """The command `optimize`: makes a faster model, and prints what was tried and what it is worth."""
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -48,8 +49,8 @@ def main(
         on_attempt=lambda attempt: click.echo(f"tried {attempt.method}", err=True),
     )
     views.show(attempts_table(outcome.attempts, outcome.method))
-    kept = out_dir.absolute()
-    click.echo(f"{outcome.kept.method} is in {out_dir}; start a pool with: headrace worker {task} --model {kept}")
+    name = shlex.quote(str(out_dir.absolute()))
+    click.echo(f"{outcome.kept.method} is in {out_dir}; start a pool with: headrace worker {task} --model {name}")
 
 
 def attempts_table(attempts: tuple[Attempt, ...], kept: Method) -> Table:

@@ -101,7 +101,7 @@ class ModelCard:
 
     `weights_sha256` covers the weights and the tokenizer; a worker with other ones under the same tag refuses
     to start. `dimension` is 0 for rerankers, `max_tokens` 0 where the model has no limit. `method` says how
-    `headrace optimize` made the model, such as "int8 static"; empty for one that it did not make.
+    `headrace optimize` made the model and what its checks gave; empty for one that it did not make.
     """
 
     task: TaskName

@@ -96,13 +96,15 @@ def test_a_model_that_ranks_worse_or_not_at_all_is_refused(findings: Findings, r
     assert bool(refusal(findings)) is bool(reason)
 
 
-def test_the_card_quotes_the_method_that_stands_beside_the_model(tmp_path: Path) -> None:
+def test_the_card_quotes_the_findings_that_stand_beside_the_model(tmp_path: Path) -> None:
     assert method_of("offline") == method_of(str(tmp_path)) == ""
     write_findings(tmp_path, FOUND)
-    assert method_of(str(tmp_path)) == method_of(f"{tmp_path}@2") == "int8 static"
-    (tmp_path / FILE).write_text("{")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        method_of(str(tmp_path))
+    quoted = "int8 static: agreement 0.9900, nDCG@10 -0.0050"
+    assert method_of(str(tmp_path)) == method_of(f"{tmp_path}@2") == quoted
+    for broken in ("{", "[]", '{"method": "int8"}', (tmp_path / FILE).read_text().replace("0.99", '"high"')):
+        (tmp_path / FILE).write_text(broken)
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            method_of(str(tmp_path))
 
 
 def test_batches_keep_the_budget_and_hold_every_row_once() -> None:

@@ -42,7 +42,7 @@ def write_findings(directory: Path, findings: Findings) -> None:
 
 
 def method_of(model: str) -> str:
-    """How the model of that name was made: the method in its directory's findings, or "" if it has none.
+    """How the model of that name was made and what its checks gave, from its directory's findings; "" if it has none.
 
     Raises:
         ConfigurationError: there are findings, and they cannot be read.
@@ -51,6 +51,7 @@ def method_of(model: str) -> str:
     if not file.is_file():
         return ""
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["method"])
+        found = Findings(**json.loads(file.read_text(encoding="utf-8")))
+        return f"{found.method}: agreement {found.agreement:.4f}, nDCG@10 {found.ndcg_change:+.4f}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{file} cannot be read ({type(error).__name__}): make the model again") from error
