@@ -1,7 +1,7 @@
 """Memory of a pool of big models: 4 processes with shared weights against 4 as onnxruntime runs them by default.
 
 The model has multilingual-e5-large's shape (see `big_model`); 4 workers in 6 GB are what the replaced service had.
-Needs about 12 GB of free memory, since both groups are measured in turns, and 6 GB of disk in the cache folder.
+Needs about 12 GiB of free memory, since both groups are measured in turns, and 6 GB of disk in the cache folder.
 """
 
 import math
@@ -20,11 +20,13 @@ from pathlib import Path
 from benchmarks.big_model import big_model_directory, words
 from benchmarks.finding import Finding, Pair, in_turns
 from producer.settings import load
+from workers.memory import available_bytes
 from workers.models.prepared import PREPARE_BYTES
 from workers.settings import WorkerSettings, cores_for_slot
 
 PROCESSES = 4
 LIMIT_GIB = 6.0
+_WANTED_GIB = 12.0
 _ROUNDS = 3
 _SAMPLE_S = 0.1
 _LONG, _SHORT = (128, 2, 1), (12, 1, 8)
@@ -65,7 +67,14 @@ class _Group:
 
 
 def run() -> list[Finding]:
-    """Measure both groups; the model is built, and its weights are prepared, at the first run."""
+    """Measure both groups; the model is built, and its weights are prepared, at the first run.
+
+    Raises:
+        RuntimeError: less memory is free than both groups take.
+    """
+    free_gib = available_bytes() / 2**30
+    if 0 < free_gib < _WANTED_GIB:
+        raise RuntimeError(f"{_WANTED_GIB:g} GiB of free memory are wanted, and there are {free_gib:.1f}")
     directory = big_model_directory()
     with _group(directory, prepare_bytes=math.inf) as plain, _group(directory, prepare_bytes=PREPARE_BYTES) as shared:
         long = in_turns(lambda: shared.rows_per_s(_LONG), lambda: plain.rows_per_s(_LONG), rounds=_ROUNDS)

@@ -209,12 +209,14 @@ def test_redis_keeps_jobs_and_evicts_only_what_has_a_lifetime() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_pool_writes_to_its_prepared_weights_alone(task: TaskName, tmp_path: Path) -> None:
-    assert SERVICES[task]["volumes"] == [f"{task}-weights:/models/prepared"]
-    assert set(COMPOSE["volumes"]) == {"redis-data", *(f"{task}-weights" for task in TASKS)}
+def test_a_pool_writes_only_what_it_prepares_and_measures(task: TaskName, tmp_path: Path) -> None:
+    folders = {"weights": "prepared", "calibration": "calibration"}
+    assert SERVICES[task]["volumes"] == [f"{task}-{name}:/models/{folder}" for name, folder in folders.items()]
+    assert set(COMPOSE["volumes"]) == {"redis-data", *(f"{task}-{name}" for task in TASKS for name in folders)}
     (tmp_path / "models").mkdir()
     run_build_step(task, "organisation/model", tmp_path, python="true")
-    assert (tmp_path / "models" / "prepared").stat().st_mode & 0o7777 == 0o1777
+    for folder in folders.values():
+        assert (tmp_path / "models" / folder).stat().st_mode & 0o7777 == 0o1777
 
 
 def test_redis_lets_in_only_users_whose_passwords_are_secrets() -> None:
