@@ -1,5 +1,6 @@
 """Makes faster ONNX graphs with onnxruntime's own tools: folding, fusing, int8 with dynamic or calibrated ranges."""
 
+import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ def fuse(source: Path, target: Path, *, attention: bool, large: bool) -> None:
         drop_nan_guards(fused.model.graph)
         state_types(fused.model.graph)
         fused.save_model_to_file(str(target), use_external_data_format=large)
+    del fused
+    gc.collect()  # its parts refer to each other in circles, and hold the weights four times
 
 
 def drop_nan_guards(graph: onnx.GraphProto) -> None:
