@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from statistics import median
 
-from benchmarks import noop_pool
+from benchmarks import corpus, noop_pool
 from benchmarks.finding import Finding, in_turns
 from benchmarks.site import site
 from producer.wire.keys import Kind, QueueKeys, digest
@@ -18,8 +18,8 @@ _MANY_CALLS = 15
 
 
 def run() -> list[Finding]:
-    """Measure both with vectors of 384 dimensions, with a client that anyone would make on the other side."""
-    texts = [f"number {n}: how do I find out which parts of the machine were replaced?" for n in range(_ROWS)]
+    """Measure both with vectors of 384 dimensions, and on the other side a client that anyone would make."""
+    texts = corpus.texts(_ROWS)
     queue = QueueKeys.of(resolve("embed", noop_pool.MODEL))
     keys = [queue.reply(digest(Kind.PASSAGE, text)) for text in texts]
     with site(HEADRACE_EMBED_MODEL=noop_pool.MODEL) as place, place.producer() as producer, place.client() as client:
