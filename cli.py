@@ -257,7 +257,7 @@ def _require_pool(producer: Producer, task: TaskName) -> None:
         served = [other.card.model for other in producer.queue_states() if other.task == task and other.card]
         advice = f"no pool has run; start one with: headrace worker {task} --model {model}"
         if served:
-            advice = f"pools run for: {', '.join(served)}"
+            advice = f"pools run for: {', '.join(served)} (--model, or HEADRACE_{task.upper()}_MODEL)"
         raise UnknownModel(f"no {task} pool serves {model!r}; {advice}")
 
 

@@ -55,8 +55,8 @@ def show(result: Result, console: Console) -> None:
     console.print(escape(", ".join(facts)), highlight=False)
 
 
-def write(result: Result, folder: Path) -> None:
-    """Write bench.json, bench.txt (table and plot) and bench.png into the folder."""
+def write(result: Result, folder: Path, name: str = "bench") -> None:
+    """Write JSON, text (table and plot) and PNG into the folder, under a name."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "machine": result.machine,
@@ -65,13 +65,13 @@ def write(result: Result, folder: Path) -> None:
         "failed": {outcome.name: outcome.error for outcome in result.outcomes if outcome.error},
         "findings": [{**asdict(one), "kept": one.kept} for one in result.findings],
     }
-    (folder / "bench.json").write_text(json.dumps(content, indent=2) + "\n")
-    with (folder / "bench.txt").open("w", encoding="utf-8") as file:
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    with (folder / f"{name}.txt").open("w", encoding="utf-8") as file:
         show(result, Console(file=file, width=WIDTH))
     try:
-        write_png(result.findings, folder / "bench.png")
+        write_png(result.findings, folder / f"{name}.png")
     except ImportError:
-        print("no bench.png: pip install 'headrace[bench]'", file=sys.stderr)
+        print(f"no {name}.png: pip install 'headrace[bench]'", file=sys.stderr)
 
 
 def _order(finding: Finding) -> tuple[float, str]:

@@ -1,6 +1,8 @@
 """`headrace demo`: everything on one machine with the offline models, on 100 sample records, in about half a minute."""
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -72,7 +75,8 @@ def run_demo(environ: Mapping[str, str]) -> None:
         with Producer(settings) as observer, console.status("counting …"):
             states = _settled(observer)
         console.print(_queue_table(states))
-    console.print("Everything that was started is stopped again. To go on: [bold]headrace up --offline[/]")
+    program = "headrace" if shutil.which("headrace") else sys.argv[0]
+    console.print(f"Everything that was started is stopped again. To go on: [bold]{escape(program)} up --offline[/]")
 
 
 def _settled(observer: Producer) -> list[QueueState]:

@@ -11,7 +11,7 @@ from console import views
 from console.judging import packaged_sample
 from producer.settings import load
 from producer.wire.models import TASKS, TaskName
-from workers.models.optimize import optimize
+from workers.models.optimize import ROW_BY_ROW, optimize
 from workers.models.optimize_plan import METHODS, Attempt, Method, Order
 from workers.options import Command
 from workers.settings import WorkerSettings, cpu_limit
@@ -49,6 +49,8 @@ def main(
         on_attempt=lambda attempt: click.echo(f"tried {attempt.method}", err=True),
     )
     views.show(attempts_table(outcome.attempts, outcome.method))
+    if any(attempt.findings and not attempt.findings.batch_invariant for attempt in outcome.attempts):
+        click.echo(f"Row by row, each row pays for its own way through the queue: {ROW_BY_ROW:g} of the speed counts.")
     name = shlex.quote(str(out_dir.absolute()))
     click.echo(f"{outcome.kept.method} is in {out_dir}; start a pool with: headrace worker {task} --model {name}")
 

@@ -31,6 +31,10 @@ _TAKEN = {"pin", "cache_dir"}
 _LEFT_OUT = {field.name for field in dataclasses.fields(WorkerSettings)} - _TAKEN
 
 
+_QUIET_LOAD = 0.5
+"""Processes that want to run, for each CPU, beyond which something else is at work here."""
+
+
 @click.command("tune", cls=Command, epilog="Example: headrace tune embed --model offline")
 @click.argument("task", type=click.Choice(TASKS))
 @click.option("--model", help="Model to measure; without it, the one of the environment or the default.")
@@ -52,6 +56,10 @@ def main(task: TaskName, model: str | None, seconds: float, as_json: bool, **fla
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with all that was started
     settings = load(WorkerSettings, os.environ, **{**flags, f"{task}_model": model})
     cpus = cpu_limit()
+    if (load_average := os.getloadavg()[0]) > _QUIET_LOAD * cpus:
+        click.echo(
+            f"warning: this machine is busy (load {load_average:.1f}): what is measured now is no good advice", err=True
+        )
     with _progress() as on_step:
         found = tune(task, _LOADS[task], settings, cpus=cpus, seconds=seconds, on_step=on_step)
     if not found.figures:
@@ -64,7 +72,8 @@ def main(task: TaskName, model: str | None, seconds: float, as_json: bool, **fla
     views.show(_table(f"{task} with {name} on {cpus} CPUs", found.figures, chosen))
     for arrangement in found.left_out:
         click.echo(f"{arrangement} (processes x threads) was left out: memory is too small for it")
-    click.echo(f"\n  headrace worker {task} --model {shlex.quote(name)} {' '.join(_flags(chosen))}")
+    click.echo("\nThis pool by hand; or, as variables, all pools of an environment (headrace up, compose):")
+    click.echo(f"  headrace worker {task} --model {shlex.quote(name)} {' '.join(_flags(chosen))}")
     click.echo("  " + " ".join(f"{variable}={value}" for variable, value in _variables(chosen).items()))
 
 

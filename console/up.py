@@ -1,5 +1,6 @@
 """`headrace up`: an embedded Redis and both pools in the foreground."""
 
+import shlex
 import signal
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from producer.address import read_address
 from producer.client import Producer
 from producer.errors import ConfigurationError
 from producer.settings import ProducerSettings, load
-from producer.wire.models import OFFLINE
+from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL, OFFLINE, is_directory_name
 from workers.stopping import SignalCount
 
 _READY_S = 3600.0
@@ -38,18 +39,33 @@ def run_up(environ: Mapping[str, str], *, offline: bool, port: int | None, data_
     with Stack(environ, port=port, database=database, data_directory=data_directory, requests=requests) as stack:
         settings = load(ProducerSettings, stack.environ)
         with Producer(settings) as producer:
-            console.print(f"Redis listens on {stack.url}; loading {settings.embed_model}, {settings.rerank_model} …")
+            models = f"embed {settings.embed_model}, rerank {settings.rerank_model}"
+            console.print(f"Redis listens on {stack.url}; loading {models} …")
             stack.wait_ready(producer, _READY_S)
         if not requests.count:
             console.print("Ready. In another terminal:")
-            exports = {"REDIS_URL": stack.url, **(OFFLINE_MODELS if offline else {})}
-            console.print("  export " + " ".join(f"{name}={value}" for name, value in exports.items()), soft_wrap=True)
+            exports = {"REDIS_URL": stack.url, **_models_to_name(settings)}
+            words = [f"{name}={shlex.quote(value)}" for name, value in exports.items()]
+            console.print("  export " + " ".join(words), soft_wrap=True, highlight=False, markup=False)
             console.print("  headrace enqueue embed 'where can I swim?'")
             console.print("Ctrl-C stops everything.")
         while not requests.count:
             stack.check()
             time.sleep(_WATCH_S)
         console.print("Stopping … (once more: at once)")
+
+
+def _models_to_name(settings: ProducerSettings) -> dict[str, str]:
+    """The variables that tell producers in any folder the models, where these are not the default ones."""
+    named = {
+        "HEADRACE_EMBED_MODEL": (settings.embed_model, DEFAULT_EMBED_MODEL),
+        "HEADRACE_RERANK_MODEL": (settings.rerank_model, DEFAULT_RERANK_MODEL),
+    }
+    return {
+        variable: str(Path(model).expanduser().absolute()) if is_directory_name(model) else model
+        for variable, (model, default) in named.items()
+        if model != default
+    }
 
 
 def _place(environ: Mapping[str, str], port: int | None) -> tuple[int, int]:

@@ -15,7 +15,9 @@ from producer.hints import Switchboard
 
 logger = logging.getLogger("headrace.producer")
 
-_POLL_S = 1.0
+_POLL_S = 0.7
+"""Not a whole second, at whose end whoever asks once a second would find the thread at its housekeeping."""
+
 _BACKOFF_S = 0.5
 _STARTUP_S = 2.0
 

@@ -11,9 +11,11 @@ from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 from fastembed.rerank.cross_encoder import TextCrossEncoder
 
+from producer.errors import ConfigurationError
 from tests.integration.conftest import OfflinePools
 from tests.integration.harness.waiting import wait_until
 from workers.models import offline as offline_models
+from workers.models.fastembed_models import load_reranker
 
 WORDS = (
     *("river", "wheel", "mill", "water", "turn", "night", "channel", "stone"),
@@ -124,3 +126,10 @@ def _later_beat(producer: Any, rows: int) -> Any:
 
 def _direct(embedder: TextEmbedding, texts: Sequence[str]) -> np.ndarray[Any, Any]:
     return np.stack([vector for text in texts for vector in embedder.embed([text])])
+
+
+def test_an_embedder_is_no_reranker(model_cache: Path) -> None:
+    directory = str(offline_models.embedder_directory(model_cache))
+
+    with pytest.raises(ConfigurationError, match="no cross-encoder"):
+        load_reranker(directory, cache_dir=model_cache, threads=1)

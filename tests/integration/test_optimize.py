@@ -65,7 +65,7 @@ def test_an_int8_model_is_made_checked_and_served(
         ("offline", "taken", "exists"),
         ("offline", "none/out", "there is no folder"),
         ("intfloat/multilingual-e5-large", "out", "such as multilingual-e5-large-fast"),
-        ("./nowhere", "out", "lacks model.onnx"),
+        ("./nowhere", "out", "there is no model directory ./nowhere"),
     ],
 )
 def test_what_cannot_be_optimised_is_told_in_one_line(

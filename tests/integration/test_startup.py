@@ -37,7 +37,7 @@ def test_a_directory_without_a_model_ends_the_pool(one_server: str, start_pool: 
     for site in make_site(one_server, model=str(tmp_path / "nothing-here")):
         pool = start_pool(site, RERANK, task="rerank")
         assert pool.wait() != 0
-        _check_one_reason(pool, f"the model directory {tmp_path}/nothing-here lacks model.onnx")
+        _check_one_reason(pool, f"there is no model directory {tmp_path}/nothing-here")
 
 
 def test_an_unknown_name_ends_the_pool_with_a_suggestion(one_server: str, start_pool: StartPool) -> None:

@@ -56,7 +56,12 @@ class FastembedReranker:
     def __init__(self, model: TextCrossEncoder, files: ModelFiles) -> None:
         self._model, self._files = model, files
         self._tokenizer = model.model.tokenizer  # type: ignore[attr-defined]
-        self.score([("warm-up", "warm-up")])
+        try:
+            self.score([("warm-up", "warm-up")])
+        except (TypeError, ValueError, IndexError) as error:
+            raise ConfigurationError(
+                "the model gives no score for a (query, document) pair: it is no cross-encoder, but an embedder perhaps"
+            ) from error
         self.max_tokens = _max_tokens(self._tokenizer)
 
     def measure(self, pairs: Sequence[tuple[str, str]]) -> list[Measure]:
@@ -174,6 +179,8 @@ def _directory(name: str, offline_directory: Callable[[], Path]) -> Path | None:
     directory = Path(name).expanduser()
     if not is_directory_name(name) and not (directory / offline.MODEL_FILE).is_file():
         return None
+    if not directory.is_dir():
+        raise ConfigurationError(f"there is no model directory {name}")
     missing = [file for file in _REQUIRED if not (directory / file).is_file()]
     if missing:
         raise ConfigurationError(f"the model directory {name} lacks {', '.join(missing)}")
@@ -182,8 +189,9 @@ def _directory(name: str, offline_directory: Callable[[], Path]) -> Path | None:
 
 def _check_known(name: str, known: dict[str, str]) -> None:
     if name.lower() not in known:
-        near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(known[match] for match in near)}?" if near else ""
+        candidates = {**known, OFFLINE: OFFLINE}
+        near = difflib.get_close_matches(name.lower(), list(candidates), n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(candidates[match] for match in near)}?" if near else ""
         raise UnknownModel(f"no model is named {name!r}: give one of fastembed's, 'offline' or a directory{hint}")
 
 

@@ -13,7 +13,7 @@ from workers.models.optimize_plan import Attempt, Order, Outcome
 
 _LIBRARIES = {"onnx": "onnx", "sympy": "sympy", "ir_measures": "ir-measures"}
 _UNFINISHED = ".headrace-optimize-"
-_ROW_BY_ROW = 0.7
+ROW_BY_ROW = 0.7
 """What is left in a pool of the speed of a model that runs row by row, as each row pays for its own trips to Redis:
 measured with texts of mixed length; with short ones it is less."""
 
@@ -41,7 +41,7 @@ def check_order(order: Order) -> None:
         )
     missing = [library for module, library in _LIBRARIES.items() if find_spec(module) is None]
     if missing:
-        raise ConfigurationError(f"optimising needs {', '.join(missing)}, which is not installed: {INSTALL}")
+        raise ConfigurationError(f"optimising needs {' and '.join(missing)}: {INSTALL}")
 
 
 def optimize(
@@ -79,4 +79,4 @@ def optimize(
 
 def worth(findings: Findings) -> float:
     """The speedup that a pool may expect, by which the best is chosen."""
-    return findings.speedup * (1.0 if findings.batch_invariant else _ROW_BY_ROW)
+    return findings.speedup * (1.0 if findings.batch_invariant else ROW_BY_ROW)
