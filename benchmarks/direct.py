@@ -1,7 +1,7 @@
 """What a user would write instead of a queue: fastembed and onnxruntime in their own process, on the same models."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastembed.common.model_description import ModelSource, PoolingType
 from fastembed.rerank.cross_encoder import TextCrossEncoder
 
 from producer.settings import load
+from workers.budget import batches
 from workers.models.offline import MODEL_FILE, embedder_directory, reranker_directory
 from workers.settings import WorkerSettings
 
@@ -59,20 +60,9 @@ def sorted_loop(model: TextEmbedding, texts: Sequence[str], budget_tokens: int) 
     ]  # without the padding that fastembed's tokenizer adds
     names = {node.name for node in inner.model.get_inputs()}
     vectors: list[tuple[int, Array]] = []
-    for batch in _batches(sorted(range(len(texts)), key=lambda number: len(ids[number])), ids, budget_tokens):
+    for batch in batches([len(own) for own in ids], budget_tokens):
         vectors += zip(batch, _run(inner.model, names, [ids[number] for number in batch]), strict=True)
     return np.stack([vector for _, vector in sorted(vectors, key=lambda pair: pair[0])])
-
-
-def _batches(order: Sequence[int], ids: Sequence[Array], budget_tokens: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for number in order:
-        if batch and len(ids[number]) * (len(batch) + 1) > budget_tokens:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
 
 
 def _run(session: Any, names: set[str], ids: Sequence[Array]) -> Array:

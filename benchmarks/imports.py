@@ -52,6 +52,10 @@ def run() -> list[Finding]:
             producer.embed("where can I swim?")  # cached from here on
         ours, theirs = (body.format(url=place.url, model=noop_pool.MODEL) for body in (_OURS, _THEIRS))
         starts = [(_start(ours), _start(theirs)) for _ in range(_ROUNDS)]
+    return _findings(starts)
+
+
+def _findings(starts: list[tuple[Start, Start]]) -> list[Finding]:
     more_ms = median(mine.spent_ms - other.spent_ms for mine, other in starts)
     more_mb = median(mine.rss_mb - other.rss_mb for mine, other in starts)
     heavy = sorted({name for mine, _ in starts for name in mine.heavy})

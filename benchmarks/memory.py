@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.big_model import big_model_directory, words
 from benchmarks.finding import Finding, Pair, in_turns
 from producer.settings import load
-from workers.memory import available_bytes
+from workers.memory import available_bytes, proportional_bytes
 from workers.models.prepared import PREPARE_BYTES
 from workers.settings import WorkerSettings, cores_for_slot
 
@@ -174,7 +174,7 @@ def _peak_bytes(processes: list[BaseProcess]) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.wait(_SAMPLE_S):
-            peak[0] = max(peak[0], sum(_pss_bytes(process.pid) for process in processes))
+            peak[0] = max(peak[0], sum(proportional_bytes(process.pid) for process in processes))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -183,11 +183,6 @@ def _peak_bytes(processes: list[BaseProcess]) -> Iterator[list[int]]:
     finally:
         done.set()
         watcher.join()
-
-
-def _pss_bytes(pid: int | None) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def _parts_bytes(pid: int | None) -> tuple[int, int]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from workers.memory import proportional_bytes
+
 _EVERY_S = 0.05
 _PAUSE_PER_LOOK = 20
 
@@ -45,7 +47,7 @@ def watching(pids: Sequence[int]) -> Iterator[Peak]:
 
 def pss_mib(pids: Sequence[int]) -> float:
     """Sum up the proportional set sizes of these processes and their children, in MiB (Linux: smaps_rollup)."""
-    return sum(_own_kib(pid) for pid in _families(pids)) / 1024
+    return sum(proportional_bytes(pid) for pid in _families(pids)) / 2**20
 
 
 def _families(pids: Sequence[int]) -> set[int]:
@@ -59,11 +61,3 @@ def _families(pids: Sequence[int]) -> set[int]:
                 with suppress(OSError):
                     left += map(int, listing.read_text().split())
     return found
-
-
-def _own_kib(pid: int) -> int:
-    with suppress(OSError):  # it may have ended
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0

@@ -60,3 +60,13 @@ def test_a_larger_budget_is_tried_while_the_last_one_was_clearly_faster() -> Non
 )
 def test_rows_are_grouped_by_length_within_the_budget(tokens: list[int], budget: int, groups: list[list[int]]) -> None:
     assert list(batches(tokens, budget)) == groups
+
+
+def test_batches_keep_the_budget_and_hold_every_row_once() -> None:
+    tokens = [5, 100, 7, 2000, 90, 3]
+    formed = list(batches(tokens, 200))
+
+    assert sorted(index for batch in formed for index in batch) == list(range(6))
+    assert [3] in formed, "the row that is longer than the budget is alone"
+    assert all(len(batch) == 1 or max(tokens[index] for index in batch) * len(batch) <= 200 for batch in formed)
+    assert len(list(batches(tokens, 1))) == 6

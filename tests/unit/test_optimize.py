@@ -15,7 +15,6 @@ import onnx.parser
 from producer.errors import ConfigurationError
 from workers.models.findings import FILE, Findings, method_of, write_findings
 from workers.models.optimize import check_order, worth
-from workers.models.optimize_check import budgeted
 from workers.models.optimize_graph import drop_nan_guards, products_with_weights, state_types
 from workers.models.optimize_plan import Order
 from workers.models.optimize_trial import refusal
@@ -105,16 +104,6 @@ def test_the_card_quotes_the_findings_that_stand_beside_the_model(tmp_path: Path
         (tmp_path / FILE).write_text(broken)
         with pytest.raises(ConfigurationError, match="cannot be read"):
             method_of(str(tmp_path))
-
-
-def test_batches_keep_the_budget_and_hold_every_row_once() -> None:
-    tokens = [5, 100, 7, 2000, 90, 3]
-    batches = budgeted(tokens, 200)
-
-    assert sorted(index for batch in batches for index in batch) == list(range(6))
-    assert batches[0] == (3,)
-    assert all(len(batch) == 1 or max(tokens[index] for index in batch) * len(batch) <= 200 for batch in batches)
-    assert len(budgeted(tokens, 1)) == 6
 
 
 def test_guards_against_nan_go_and_nothing_else() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from producer.wire.models import TaskName, prefixes
+from workers.budget import batches
 from workers.judged import JudgedSample, ndcg_at_10
 from workers.models.fastembed_models import FastembedEmbedder, FastembedReranker, load_embedder, load_reranker
 from workers.models.optimize_graph import Feed
@@ -52,8 +53,24 @@ class Subject(Protocol):
         ...
 
 
-class EmbedderSubject:
+class _Loaded:
+    """What an embedder and a reranker have in common: the model that fastembed has loaded."""
+
+    _model: FastembedEmbedder | FastembedReranker
+
+    @property
+    def fastembed_model(self) -> Any:
+        """fastembed's own object, which knows the model's files and holds its session."""
+        return self._model._model.model
+
+    def weights_sha256(self) -> str:
+        return self._model.weights_sha256()
+
+
+class EmbedderSubject(_Loaded):
     """An embedder: its rows are the sample's queries, then its documents, each with its prefix."""
+
+    _model: FastembedEmbedder
 
     def __init__(self, model: FastembedEmbedder, sample: JudgedSample, name: str) -> None:
         self._model = model
@@ -65,14 +82,6 @@ class EmbedderSubject:
 
     def run(self, rows: Sequence[str]) -> Array:
         return self._model.embed(rows)
-
-    @property
-    def fastembed_model(self) -> Any:
-        """fastembed's own object, which knows the model's files and holds its session."""
-        return self._model._model.model
-
-    def weights_sha256(self) -> str:
-        return self._model.weights_sha256()
 
     def invariant(self) -> bool:
         return embedder_is_invariant(self._model)
@@ -91,8 +100,10 @@ class EmbedderSubject:
         return float(np.mean(np.sum(outputs * original, axis=1) / lengths))
 
 
-class RerankerSubject:
+class RerankerSubject(_Loaded):
     """A reranker: its rows are pairs of each query with some documents of the sample."""
+
+    _model: FastembedReranker
 
     def __init__(self, model: FastembedReranker, sample: JudgedSample) -> None:
         self._model = model
@@ -107,14 +118,6 @@ class RerankerSubject:
 
     def run(self, rows: Sequence[tuple[str, str]]) -> Array:
         return np.array(self._model.score(rows), dtype=np.float32)[:, None]
-
-    @property
-    def fastembed_model(self) -> Any:
-        """fastembed's own object, which knows the model's files and holds its session."""
-        return self._model._model.model
-
-    def weights_sha256(self) -> str:
-        return self._model.weights_sha256()
 
     def invariant(self) -> bool:
         return reranker_is_invariant(self._model)
@@ -158,22 +161,10 @@ def arrange(subject: Subject) -> Arrangement:
     share = _share(subject)
     rows, alone = subject.rows[::share], outputs[::share]
     invariant = subject.invariant() and all(
-        agree(subject.run([rows[index] for index in batch]), alone[list(batch)])
-        for batch in budgeted(subject.tokens[::share], BATCH_TOKENS)
+        agree(subject.run([rows[index] for index in batch]), alone[batch])
+        for batch in batches(subject.tokens[::share], BATCH_TOKENS)
     )
     return Arrangement(subject=subject, outputs=outputs, batch_invariant=invariant)
-
-
-def budgeted(tokens: Sequence[int], budget_tokens: int) -> tuple[tuple[int, ...], ...]:
-    """Indexes in batches by length, the longest first, each padded to no more than the budget, or of one row."""
-    order = sorted(range(len(tokens)), key=lambda index: -tokens[index])
-    batches: list[list[int]] = []
-    for index in order:
-        if batches and tokens[batches[-1][0]] * (len(batches[-1]) + 1) <= budget_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return tuple(tuple(batch) for batch in batches)
 
 
 def _share(subject: Subject) -> int:
@@ -184,12 +175,10 @@ def rows_per_s(arrangement: Arrangement) -> float:
     """Time a part of the rows, the same for every model, in the batches that a pool would make of them."""
     subject = arrangement.subject
     rows, tokens = subject.rows[:: _share(subject)], subject.tokens[:: _share(subject)]
-    batches = [
-        [rows[index] for index in batch]
-        for batch in budgeted(tokens, BATCH_TOKENS if arrangement.batch_invariant else 1)
-    ]
+    budget_tokens = BATCH_TOKENS if arrangement.batch_invariant else 1
+    formed = [[rows[index] for index in batch] for batch in batches(tokens, budget_tokens)]
     started = time.perf_counter()
-    for batch in batches:
+    for batch in formed:
         subject.run(batch)
     return len(rows) / (time.perf_counter() - started)
 
