@@ -76,7 +76,8 @@ def run_demo(environ: Mapping[str, str]) -> None:
             states = _settled(observer)
         console.print(_queue_table(states))
     program = "headrace" if shutil.which("headrace") else sys.argv[0]
-    console.print(f"Everything that was started is stopped again. To go on: [bold]{escape(program)} up --offline[/]")
+    going_on = f"[bold]{escape(program)} up --offline[/]"
+    console.print(f"Everything that was started is stopped again. To go on: {going_on}", soft_wrap=True)
 
 
 def _settled(observer: Producer) -> list[QueueState]:
