@@ -20,8 +20,10 @@ from producer.errors import (
     RedisUnavailable,
     ResultTimeout,
     RowFailed,
+    StoreUnavailable,
     UnknownModel,
     UnsupportedVersion,
+    VerificationFailed,
 )
 from producer.results import EmbedResult, RankedDocument, RerankResult
 from producer.retrying import RetryReport
@@ -48,6 +50,8 @@ __all__ = [
     "ResultTimeout",
     "RetryReport",
     "RowFailed",
+    "StoreUnavailable",
     "UnknownModel",
     "UnsupportedVersion",
+    "VerificationFailed",
 ]

@@ -9,6 +9,8 @@ HeadraceError
 ├── QueueFull                       the lane holds as many rows or bytes as it may
 ├── ResultTimeout (TimeoutError)    the time was over before the result was there
 │   └── ModelNotServed (UnknownModel)   … and no pool serves the model, though others run
+├── StoreUnavailable                the vector store cannot be reached, or refuses
+├── VerificationFailed              what a re-embedding has written is not what it should be
 ├── RowFailed                       a worker tried the row and could not compute it
 └── MalformedMessage                bytes on the wire that are not a message of this protocol
     └── UnsupportedVersion          a message of another protocol version
@@ -27,8 +29,10 @@ __all__ = [
     "RedisUnavailable",
     "ResultTimeout",
     "RowFailed",
+    "StoreUnavailable",
     "UnknownModel",
     "UnsupportedVersion",
+    "VerificationFailed",
 ]
 
 
@@ -118,6 +122,18 @@ class RowFailed(HeadraceError):
     """A worker took the row and could not compute it; `code` says why (`model_failed`, `text_too_long`, …)."""
 
     code = "row_failed"
+
+
+class StoreUnavailable(HeadraceError):
+    """The vector store cannot be reached or refuses. Codes: `store_unavailable`, `store_refused`."""
+
+    code = "store_unavailable"
+
+
+class VerificationFailed(HeadraceError):
+    """What a re-embedding has written does not hold what it should; it is not to be used, and no alias points at it."""
+
+    code = "verification_failed"
 
 
 class MalformedMessage(HeadraceError):

@@ -88,6 +88,24 @@ class ProducerSettings(SharedSettings):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """What re-embedding and search are told besides: the vector store, and where runs keep their checkpoints."""
+
+    qdrant_url: str = setting(
+        "",
+        "HEADRACE_QDRANT_URL",
+        "Collection or alias to search (qdrant://host:6333/name, qdrant+https://…, qdrant+local:FOLDER#name).",
+    )
+    qdrant_api_key: str = setting("", "HEADRACE_QDRANT_API_KEY", "API key of Qdrant.", secret=True)
+    state_dir: str = setting(
+        "", "HEADRACE_STATE_DIR", "Folder for checkpoints and rejects; without it ~/.local/state/headrace."
+    )
+
+    def __post_init__(self) -> None:
+        _check_values(self)
+
+
 def load(cls: type[Settings], environ: Mapping[str, str], **flags: Any) -> Settings:
     """Build settings from flags (those that are not None), then the environment, then the defaults.
 

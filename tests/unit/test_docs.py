@@ -9,7 +9,7 @@ import pytest
 
 import cli
 from producer import errors
-from producer.settings import ProducerSettings
+from producer.settings import ProducerSettings, StoreSettings
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def _settings() -> dict[str, tuple[object, str, str]]:
     found: dict[str, tuple[object, str, str]] = {}
-    for cls, user in ((ProducerSettings, "producer"), (WorkerSettings, "worker")):
+    for cls, user in ((ProducerSettings, "producer"), (WorkerSettings, "worker"), (StoreSettings, "store")):
         for field in dataclasses.fields(cls):
             env = field.metadata["env"]
             users = f"{found[env][2]}, {user}" if env in found else user

@@ -1,0 +1,52 @@
+"""What a run is asked to do, as plain values: the command line makes one, and a detached job carries one."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Self
+
+from producer.core import DEFAULT_WINDOW
+from producer.errors import ConfigurationError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A re-embedding. `source` and `sink` are URLs or paths; `template` is a `TextTemplate`'s pattern.
+
+    `max_failures` is how many rows may fail before the run stops, None a tenth of those read.
+    """
+
+    source: str
+    sink: str
+    template: str = "{text}"
+    id_field: str = "id"
+    kind: str = "passage"
+    where: tuple[str, ...] = ()
+    limit: int | None = None
+    window: int = DEFAULT_WINDOW
+    max_failures: int | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def identity(self, tag: str, *, source_name: str, sink_name: str) -> str:
+        """What tells this run from others, whatever its window: 16 hex digits."""
+        parts = [tag, source_name, sink_name, self.template, self.id_field, self.kind, *sorted(self.where), self.limit]
+        return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def as_json(self) -> dict[str, Any]:
+        """The order for a job's arguments."""
+        return {**dataclasses.asdict(self), "where": list(self.where)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `as_json` gave.
+
+        Raises:
+            ConfigurationError: the values are those of another release.
+        """
+        try:
+            return cls(**{**values, "where": tuple(values["where"])})
+        except (TypeError, KeyError) as error:
+            raise ConfigurationError(f"this release cannot read the order of that job ({error})") from error
