@@ -55,6 +55,9 @@ class Space:
     source: str
     """The source's name."""
 
+    run: str
+    """What identifies the run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:

@@ -1,0 +1,45 @@
+"""What a collection's metadata says of its vectors: whose they are, of which texts, and whether they are all there."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+State = Literal["filling", "complete"]
+
+_KEY = "headrace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Written by a re-embedding into the metadata of a collection (Qdrant 1.16 and on), read by searches and `switch`.
+
+    `run` identifies the run that fills it. `alias` is what the source was called, if that is an alias: the one to
+    switch. `previous` is where the alias pointed before it was switched to this collection.
+    """
+
+    model: str
+    tag: str
+    dimension: int
+    kind: str
+    template: str
+    source: str
+    state: State
+    run: str = ""
+    alias: str = ""
+    previous: str = ""
+
+    def as_metadata(self) -> dict[str, Any]:
+        """The metadata of the collection, to be merged into what is there."""
+        return {_KEY: dataclasses.asdict(self)}
+
+    @classmethod
+    def read(cls, metadata: Any) -> Self | None:
+        """Read a collection's metadata; None where no re-embedding of this release wrote it."""
+        values = metadata.get(_KEY) if isinstance(metadata, dict) else None
+        if not isinstance(values, dict):
+            return None
+        known = {field.name for field in dataclasses.fields(cls)}
+        try:
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except TypeError:
+            return None
