@@ -25,7 +25,7 @@ from producer.errors import (
     UnsupportedVersion,
     VerificationFailed,
 )
-from producer.results import EmbedResult, RankedDocument, RerankResult
+from producer.results import EmbedResult, RankedDocument, RerankResult, RowOutcome
 from producer.retrying import RetryReport
 from producer.settings import ProducerSettings
 from producer.wire.messages import DeadLetter
@@ -50,6 +50,7 @@ __all__ = [
     "ResultTimeout",
     "RetryReport",
     "RowFailed",
+    "RowOutcome",
     "StoreUnavailable",
     "UnknownModel",
     "UnsupportedVersion",

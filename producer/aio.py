@@ -16,7 +16,7 @@ from producer.core import DEFAULT_WINDOW, Core
 from producer.counters import Counters
 from producer.effects import Effect, Flow, Result, Steps
 from producer.errors import HeadraceError, InvalidRequest
-from producer.results import EmbedResult, RerankResult, Vector
+from producer.results import EmbedResult, RerankResult, RowOutcome, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
 from producer.wire.codec import PEEK_BYTES
@@ -76,6 +76,18 @@ class AsyncProducer:
         """Like `Producer.iter_embed`; the texts may also come from an async iterable."""
         source = aiter(texts) if isinstance(texts, AsyncIterable) else requests.as_iterator(texts)
         return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), source)
+
+    def iter_outcomes(
+        self,
+        texts: Iterable[str] | AsyncIterable[str],
+        kind: str = "passage",
+        *,
+        window: int = DEFAULT_WINDOW,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[RowOutcome]:
+        """Like `Producer.iter_outcomes`; the texts may also come from an async iterable."""
+        source = aiter(texts) if isinstance(texts, AsyncIterable) else requests.as_iterator(texts)
+        return self._drive(Steps(self._core.iter_outcomes(kind, window, timeout_s)), source)
 
     async def rerank(
         self,

@@ -18,7 +18,7 @@ from producer.errors import HeadraceError, InvalidRequest, RedisUnavailable
 from producer.exchange import ask
 from producer.flight import ROWS_PER_LOOKUP, warn_of_lookup
 from producer.listener import Listener, ThreadMailbox
-from producer.results import EmbedResult, RerankResult, Vector
+from producer.results import EmbedResult, RerankResult, RowOutcome, Vector
 from producer.settings import ProducerSettings, load
 from producer.state import QueueState
 from producer.wire.codec import PEEK_BYTES
@@ -95,6 +95,21 @@ class Producer:
         """
         source = requests.as_iterator(texts)
         return self._drive(Steps(self._core.iter_embed(kind, window, timeout_s)), source)
+
+    def iter_outcomes(
+        self,
+        texts: Iterable[str],
+        kind: str = "passage",
+        *,
+        window: int = DEFAULT_WINDOW,
+        timeout_s: float | None = None,
+    ) -> Iterator[RowOutcome]:
+        """Like `iter_embed`, but in any order, and rows that fail are outcomes and not errors of the call.
+
+        No row is taken that is `window` or more ahead of one that is not answered yet.
+        """
+        source = requests.as_iterator(texts)
+        return self._drive(Steps(self._core.iter_outcomes(kind, window, timeout_s)), source)
 
     def rerank(
         self,

@@ -1,8 +1,7 @@
 """The sans-IO core that both clients share: from checked arguments to results, as flows of effects."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from producer import requests
@@ -16,7 +15,8 @@ from producer.errors import (
     RowFailed,
 )
 from producer.flight import ROWS_PER_LOOKUP, Flight, Stored
-from producer.results import EmbedResult, RankedDocument, RerankResult, Vector
+from producer.ordering import InOrder, Span
+from producer.results import EmbedResult, RankedDocument, RerankResult, RowOutcome, Vector
 from producer.settings import ProducerSettings
 from producer.wire.codec import begins_result, decode_vector, decode_vectors, is_result, read_vectors
 from producer.wire.keys import Kind, Lane, QueueKeys, digest
@@ -106,37 +106,46 @@ class Core:
 
     def iter_embed(self, kind: str, window: int, timeout_s: float | None) -> Flow[None]:
         """Embed any number of texts on the bulk lane, `window` rows in flight; emits vectors in order."""
+        yield from self._flood(kind, window, timeout_s, InOrder().take)
+
+    def iter_outcomes(self, kind: str, window: int, timeout_s: float | None) -> Flow[None]:
+        """The same, but emits a `RowOutcome` for each row as it is answered, and goes on after one that failed."""
+        yield from self._flood(kind, window, timeout_s, lambda outcome: (outcome,))
+
+    def _flood(
+        self, kind: str, window: int, timeout_s: float | None, emitted: Callable[[RowOutcome], Iterable[object]]
+    ) -> Flow[None]:
+        """Embed texts on the bulk lane, none of them `window` rows or more ahead of one that is not answered."""
         timeout_s = self.settings.bulk_timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
         checked_kind = requests.text_kind(kind)
         requests.check_window(window)
         flight = self._flight("embed", Lane.BULK)
-        order: deque[bytes] = deque()
-        uses: dict[bytes, int] = {}
-        taken, exhausted = 0, False
+        waiting: dict[bytes, list[int]] = {}
+        span, exhausted = Span(), False
         shape: tuple[int, ...] | None = None
-        while order or not exhausted:
+        while waiting or not exhausted:
             # Refill in halves: few large look-ups cost less than one look-up for each row that came back.
-            if not exhausted and len(order) <= window // 2:
-                texts = yield Pull(window - len(order))
-                exhausted = len(texts) < window - len(order)
-                rows = requests.text_rows(texts, checked_kind, self.settings.max_text_bytes, first=taken)
-                taken += len(rows)
-                order.extend(row.digest for row in rows)
-                for row in rows:
-                    uses[row.digest] = uses.get(row.digest, 0) + 1
+            if not exhausted and span.rows <= window // 2:
+                room = window - span.rows
+                texts = yield Pull(room)
+                exhausted = len(texts) < room
+                rows = requests.text_rows(texts, checked_kind, self.settings.max_text_bytes, first=span.end)
+                for number, row in enumerate(rows, span.end):
+                    waiting.setdefault(row.digest, []).append(number)
+                span.extend(len(rows))
                 flight.progressed_at = self.clock()  # nor is the time that a slow source takes
                 yield from flight.start(rows, self.clock() + timeout_s)
-            while order and order[0] in flight.replies:
-                key = order.popleft()
-                vector = _vector(flight.replies[key], "the text")
-                shape = _same_shape(vector, shape)
-                yield Emit(vector.copy())  # a view of the reply could not be written to
-                flight.progressed_at = self.clock()  # the time that a slow consumer takes is not the queue's
-                uses[key] -= 1
-                if not uses[key]:
-                    del uses[key]
-                    flight.forget(key)
-            if order and (exhausted or len(order) > window // 2):
+            for key in sorted(waiting.keys() & flight.replies.keys(), key=lambda key: waiting[key][0]):
+                reply, cached = flight.replies[key], key in flight.cached
+                flight.forget(key)
+                for number in waiting.pop(key):
+                    outcome = _outcome(number, reply, cached=cached)
+                    shape = _same_shape(outcome.vector, shape)
+                    for value in emitted(outcome):
+                        yield Emit(value)
+                        flight.progressed_at = self.clock()  # the time that a slow consumer takes is not the queue's
+                    span.answer(number)
+            if waiting and (exhausted or span.rows > window // 2):
                 yield from self._await_more(flight, flight.progressed_at + timeout_s, timeout_s)
 
     def rerank(
@@ -238,10 +247,10 @@ class Core:
         return ResultTimeout(text)
 
 
-def _vector(reply: Reply, what: str) -> Vector:
-    if isinstance(reply, EmbeddingReply):
-        return decode_vector(reply)
-    raise _failure(reply, what)
+def _outcome(index: int, reply: Reply, *, cached: bool) -> RowOutcome:
+    if isinstance(reply, EmbeddingReply):  # copied: a view of the reply could not be written to
+        return RowOutcome(index=index, vector=decode_vector(reply).copy(), error=None, cached=cached)
+    return RowOutcome(index=index, vector=None, error=_failure(reply, f"text {index}"), cached=False)
 
 
 def _vectors(replies: Sequence[Reply]) -> Vector:
@@ -265,7 +274,9 @@ def _failure(reply: Reply, what: str) -> HeadraceError:
     return MalformedMessage(f"the reply key of {what} holds a result of another task")
 
 
-def _same_shape(vector: Vector, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+def _same_shape(vector: Vector | None, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if vector is None:
+        return shape
     if shape not in (None, vector.shape):
         raise MalformedMessage("replies of different dimensions under one tag")
     return tuple(vector.shape)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from producer.errors import HeadraceError, MalformedMessage
+
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -25,6 +27,23 @@ class EmbedResult:
         """One of the vectors: float32, shape (dimension,)."""
         vector: Vector = self.embeddings[index]
         return vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOutcome:
+    """What became of text number `index`: a vector (float32, shape (dimension,)), or an error; one of them is None."""
+
+    index: int
+    vector: Vector | None
+    error: HeadraceError | None
+    cached: bool
+    """The vector was there already."""
+
+    def checked(self) -> Vector:
+        """The vector; raises the row's error if there is none."""
+        if self.vector is None:
+            raise self.error or MalformedMessage("an outcome holds neither a vector nor an error")
+        return self.vector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,8 @@ def call_async(call: Call, **settings: Any) -> Any:
     return asyncio.run(scenario())
 
 
+ITERATING = {"iter_embed", "iter_outcomes"}
+
 both = pytest.mark.parametrize("run", [call_sync, call_async], ids=["sync", "async"])
 
 
@@ -65,14 +67,14 @@ def test_the_two_clients_have_the_same_names_parameters_and_defaults() -> None:
         for parameter in one.parameters.values():
             twin = other.parameters[parameter.name]
             assert (parameter.kind, parameter.default) == (twin.kind, twin.default), name
-            assert parameter.annotation == twin.annotation or (name, parameter.name) == ("iter_embed", "texts")
-        assert one.return_annotation == other.return_annotation or name == "iter_embed"
+            assert parameter.annotation == twin.annotation or (name in ITERATING and parameter.name == "texts")
+        assert one.return_annotation == other.return_annotation or name in ITERATING
 
 
-def test_all_calls_of_the_async_client_are_awaited_but_iter_embed() -> None:
+def test_all_calls_of_the_async_client_are_awaited_but_those_that_iterate() -> None:
     plain = {name for name, member in public(AsyncProducer).items() if not inspect.iscoroutinefunction(member)}
 
-    assert plain == {"from_url", "from_env", "iter_embed"}
+    assert plain == {"from_url", "from_env", *ITERATING}
 
 
 def test_the_public_names_are_sorted_and_exist() -> None:

@@ -118,11 +118,11 @@ def test_memory_does_not_grow_with_the_number_of_rows(clock: ManualClock, server
     for _ in range(150):
         next(vectors)
 
-    state = flow.gi_frame.f_locals  # type: ignore[attr-defined]
+    state = flow.gi_yieldfrom.gi_frame.f_locals  # type: ignore[attr-defined]
 
     assert len(state["flight"].replies) + len(state["flight"].pending) <= WINDOW
     assert len(state["flight"].cached) <= WINDOW
-    assert max(len(state["uses"]), len(state["order"])) <= WINDOW
+    assert max(len(state["waiting"]), state["span"].rows) <= WINDOW
 
 
 def test_a_failed_row_raises_after_the_rows_before_it(clock: ManualClock) -> None:
