@@ -19,7 +19,7 @@ SCHEMES = ("qdrant", "qdrant+https", "qdrant+local")
 _PORT = 6333
 _TIMEOUT_S = 30
 _FORMS = "qdrant://host:6333/collection, qdrant+https://host/collection or qdrant+local:FOLDER#collection"
-_EXPECTED_WARNINGS = "Local mode is not recommended|Payload indexes have no effect in the local Qdrant"
+_EXPECTED_WARNINGS = "Local mode is not recommended|Payload indexes have no effect|Api key is used with an insecure"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Fixtures: one namespace that pools with real models serve, for the session; servers that can hold the ACL users."""
+"""Fixtures: real models for the session, Redis servers that can hold the ACL users, a stand-in for Qdrant's server."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import pytest
 from producer.wire.models import OFFLINE, TASKS, TaskName
 from tests.conftest import SERVERS, Servers, _missing, make_site, pool_starter
 from tests.integration.harness.processes import PoolProgram
+from tests.integration.harness.qdrant_program import QdrantServer
 from tests.integration.harness.site import Site
 
 
@@ -30,6 +31,20 @@ def offline(one_server: str, tmp_path_factory: pytest.TempPathFactory, model_cac
             for pool in pools.values():
                 pool.await_healthy()
             yield OfflinePools(site=site, pools=pools)
+
+
+@pytest.fixture(scope="session")
+def qdrant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+    """A stand-in for Qdrant's server that all tests share: they name collections of their own, and leave it alone."""
+    with QdrantServer(tmp_path_factory.mktemp("qdrant")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_qdrant(tmp_path: Path) -> Iterator[QdrantServer]:
+    """One for a test alone, which may kill it."""
+    with QdrantServer(tmp_path / "qdrant") as server:
+        yield server
 
 
 @pytest.fixture(params=SERVERS)
