@@ -14,7 +14,8 @@ class Provenance:
     """Written by a re-embedding into the metadata of a collection (Qdrant 1.16 and on), read by searches and `switch`.
 
     `run` identifies the run that fills it. `alias` is what the source was called, if that is an alias: the one to
-    switch. `previous` is where the alias pointed before it was switched to this collection.
+    switch. `previous` is where the alias pointed before it was switched to this collection. `partial` says that the
+    run took a part of its source only.
     """
 
     model: str
@@ -27,6 +28,7 @@ class Provenance:
     run: str = ""
     alias: str = ""
     previous: str = ""
+    partial: bool = False
 
     def as_metadata(self) -> dict[str, Any]:
         """The metadata of the collection, to be merged into what is there."""

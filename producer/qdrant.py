@@ -1,14 +1,15 @@
 """Qdrant, the vector store: its URLs, its clients, and its errors as ours. What needs it says `[qdrant]`."""
 
-import warnings
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
-from producer.errors import ConfigurationError, StoreUnavailable
+from producer.errors import ConfigurationError, HeadraceError, StoreUnavailable
+from producer.qdrant_embedded import AsyncSharedStore, SharedStore
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient
@@ -19,7 +20,7 @@ SCHEMES = ("qdrant", "qdrant+https", "qdrant+local")
 _PORT = 6333
 _TIMEOUT_S = 30
 _FORMS = "qdrant://host:6333/collection, qdrant+https://host/collection or qdrant+local:FOLDER#collection"
-_EXPECTED_WARNINGS = "Local mode is not recommended|Payload indexes have no effect|Api key is used with an insecure"
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,29 +76,36 @@ class QdrantAddress:
 def connect(address: QdrantAddress, api_key: str = "", *, create: bool = False) -> "QdrantClient":
     """Open a client; a server is first asked at the first call. With `create` an embedded store may be made anew.
 
+    An embedded store is opened once per process: clients of one folder share it, and the last `close` closes it.
+
     Raises:
         ConfigurationError: qdrant-client is not installed, or the folder holds no store.
-        StoreUnavailable: another process has the folder open.
+        StoreUnavailable: another process has the folder open, or it cannot be read.
     """
-    with store_errors(address.place), _quiet():
+    with store_errors(address.place):
         library = _library()
-        return library.QdrantClient(**_arguments(address, api_key, create=create))  # type: ignore[no-any-return]
+        if address.path:
+            _check_folder(address.path, create=create)
+            return cast("QdrantClient", SharedStore(address.path, lambda: _embedded(library, address.path)))
+        return library.QdrantClient(**_server(address, api_key))  # type: ignore[no-any-return]
 
 
 def connect_async(address: QdrantAddress, api_key: str = "") -> "AsyncQdrantClient":
     """The same for asyncio; an embedded store is opened at once."""
-    with store_errors(address.place), _quiet():
+    with store_errors(address.place):
         library = _library()
-        return library.AsyncQdrantClient(**_arguments(address, api_key, create=False))  # type: ignore[no-any-return]
+        if address.path:
+            _check_folder(address.path, create=False)
+            return cast("AsyncQdrantClient", AsyncSharedStore(address.path, lambda: _embedded(library, address.path)))
+        return library.AsyncQdrantClient(**_server(address, api_key))  # type: ignore[no-any-return]
 
 
 @contextmanager
 def store_errors(place: str) -> Iterator[None]:
     """Map what the client raises, once, here; `place` is the store for the message."""
     try:
-        with _quiet():
-            yield
-    except ImportError:
+        yield
+    except (ImportError, HeadraceError):
         raise
     except Exception as error:
         mapped = _mapped(error, place)
@@ -117,19 +125,27 @@ def _mapped(error: Exception, place: str) -> StoreUnavailable | None:
     if isinstance(error, ResponseHandlingException):
         return StoreUnavailable(f"Qdrant at {place} cannot be reached: {error.source}")
     if isinstance(error, UnexpectedResponse):
-        if error.status_code is not None and error.status_code >= 500:
+        if error.status_code is not None and (error.status_code >= 500 or error.status_code == _TOO_MANY_REQUESTS):
             return StoreUnavailable(f"Qdrant at {place} fails with {error.status_code}: {_told(error)}")
         return StoreUnavailable(
             f"Qdrant at {place} refuses with {error.status_code}: {_told(error)}", code="store_refused"
         )
     if isinstance(error, ApiException):
         return StoreUnavailable(f"Qdrant at {place} cannot be used: {error}")
+    return _mapped_embedded(error, place)
+
+
+def _mapped_embedded(error: Exception, place: str) -> StoreUnavailable | None:
+    """Our error for one of the embedded engine's."""
     if isinstance(error, RuntimeError) and "already accessed" in str(error):
-        return StoreUnavailable(
-            f"the store in {place} is open in another process: an embedded store serves one at a time, a server many",
-            code="store_refused",
-        )
-    return None
+        reason = "is open in another process: an embedded store serves one at a time, a server many"
+    elif type(error) is ValueError:  # what a server answers 400 and 404 to; pydantic's, a subclass, would show texts
+        reason = f"refuses: {error}"
+    elif isinstance(error, OSError | sqlite3.Error):
+        reason = f"fails: {getattr(error, 'strerror', None) or error}"
+    else:
+        return None
+    return StoreUnavailable(f"the store in {place} {reason}", code="store_refused")
 
 
 def _told(error: Any) -> str:
@@ -140,14 +156,6 @@ def _told(error: Any) -> str:
         return str(error.content[:200].decode(errors="replace") or error.reason_phrase)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the client's warnings that an embedded store is a small one, which the README says."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_EXPECTED_WARNINGS)
-        yield
-
-
 def _library() -> Any:
     try:
         import qdrant_client  # noqa: PLC0415 - only who uses the store installs and loads it
@@ -156,9 +164,23 @@ def _library() -> Any:
     return qdrant_client
 
 
-def _arguments(address: QdrantAddress, api_key: str, *, create: bool) -> dict[str, Any]:
-    if not address.path:
-        return {"url": address.url, "api_key": api_key or None, "timeout": _TIMEOUT_S, "check_compatibility": False}
-    if not create and not (Path(address.path) / "meta.json").is_file():
-        raise ConfigurationError(f"there is no Qdrant store in {address.path}")
-    return {"path": address.path, "force_disable_check_same_thread": True}
+def _server(address: QdrantAddress, api_key: str) -> dict[str, Any]:
+    """The client's arguments. The key goes as a header: given as a key, the client would warn of a URL without TLS."""
+    if not (api_key.isascii() and api_key.isprintable()):  # the HTTP library would repeat it in its error
+        raise ConfigurationError("HEADRACE_QDRANT_API_KEY holds characters that no API key can have")
+    headers = {"api-key": api_key} if api_key else None
+    return {"url": address.url, "headers": headers, "timeout": _TIMEOUT_S, "check_compatibility": False}
+
+
+def _embedded(library: Any, path: str) -> Any:
+    try:
+        return library.QdrantClient(path=path, force_disable_check_same_thread=True)
+    except (OSError, RuntimeError, sqlite3.Error):
+        raise
+    except Exception as error:  # of what it finds in the folder: JSON, its models, points
+        raise ConfigurationError(f"the store in {path} cannot be read: {type(error).__name__}") from error
+
+
+def _check_folder(path: str, *, create: bool) -> None:
+    if not create and not (Path(path) / "meta.json").is_file():
+        raise ConfigurationError(f"there is no Qdrant store in {path}")
