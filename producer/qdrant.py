@@ -138,8 +138,8 @@ def _mapped(error: Exception, place: str) -> StoreUnavailable | None:
 def _mapped_embedded(error: Exception, place: str) -> StoreUnavailable | None:
     """Our error for one of the embedded engine's."""
     if isinstance(error, RuntimeError) and "already accessed" in str(error):
-        reason = "is open in another process: an embedded store serves one at a time, a server many"
-    elif type(error) is ValueError:  # what a server answers 400 and 404 to; pydantic's, a subclass, would show texts
+        return _taken(place)
+    if type(error) is ValueError:  # what a server answers 400 and 404 to; pydantic's, a subclass, would show texts
         reason = f"refuses: {error}"
     elif isinstance(error, OSError | sqlite3.Error):
         reason = f"fails: {getattr(error, 'strerror', None) or error}"
@@ -173,12 +173,35 @@ def _server(address: QdrantAddress, api_key: str) -> dict[str, Any]:
 
 
 def _embedded(library: Any, path: str) -> Any:
+    _check_unlocked(Path(path))
     try:
         return library.QdrantClient(path=path, force_disable_check_same_thread=True)
     except (OSError, RuntimeError, sqlite3.Error):
         raise
     except Exception as error:  # of what it finds in the folder: JSON, its models, points
         raise ConfigurationError(f"the store in {path} cannot be read: {type(error).__name__}") from error
+
+
+def _check_unlocked(folder: Path) -> None:
+    """Refuse a store that another process has open, before the engine reads it all, which locks it only then."""
+    import portalocker  # noqa: PLC0415 - qdrant-client's own need; it looks for a folder to write when imported
+
+    lock = folder / ".lock"
+    if not lock.exists():
+        return
+    with lock.open("r+") as stream:
+        try:
+            portalocker.lock(stream, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.exceptions.LockException:
+            raise _taken(str(folder)) from None
+        portalocker.unlock(stream)
+
+
+def _taken(place: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the store in {place} is open in another process: an embedded store serves one at a time, a server many",
+        code="store_refused",
+    )
 
 
 def _check_folder(path: str, *, create: bool) -> None:

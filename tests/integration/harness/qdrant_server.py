@@ -20,9 +20,10 @@ from typing import Any
 
 from flask import Flask, Response, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from qdrant_client import QdrantClient
 from qdrant_client.http import models
 from werkzeug.serving import make_server
+
+from producer.qdrant import QdrantAddress, connect
 
 Handler = Callable[..., Any]
 
@@ -43,8 +44,8 @@ class Store:
     """
 
     def __init__(self, folder: Path, *, dies_at_upsert: int = 0, keeps_metadata: bool = True) -> None:
-        self.engine = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
-        self.lock = threading.Lock()
+        self.engine = connect(QdrantAddress(collection="", path=str(folder)), create=True)
+        self.lock = threading.Lock()  # of the two together; the engine has its own
         self._keeps_metadata = keeps_metadata
         self._upserts_left = dies_at_upsert
         self._index_file = folder / "payload_indexes.json"
