@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -12,20 +11,16 @@ from typing import Any
 
 import click
 
-from console import dead, optimize, tune, views
+from console import dead, optimize, reembed, tune, views
 from console.demo import run_demo
-from console.progress import progress_bar
+from console.pools import require_pool
 from console.up import run_up
-from producer import InvalidRequest, Producer, ProducerSettings, UnknownModel
-from producer.bulk.jsonl import JsonlSink, JsonlSource
-from producer.bulk.pipeline import reembed as run_reembed
-from producer.bulk.pipeline import survey
-from producer.core import DEFAULT_WINDOW
+from producer import InvalidRequest, Producer, ProducerSettings
 from producer.requests import check_top_n, pair_rows, text_rows
 from producer.settings import load
 from producer.wire.models import TASKS, TaskName
 from workers import embed_worker, rerank_worker
-from workers.options import HELP_FLAGS, Command, Decorated, Group, Interrupted, OneLineError, settings_options
+from workers.options import HELP_FLAGS, Command, Decorated, Group, OneLineError, settings_options
 
 _LINES_PER_CALL = 256
 _MODELS = {"embed_model", "rerank_model"}
@@ -87,6 +82,7 @@ worker.add_command(rerank_worker.main)
 main.add_command(dead.main)
 main.add_command(tune.main)
 main.add_command(optimize.main)
+main.add_command(reembed.main)
 
 
 @main.group(epilog="Example: headrace enqueue embed 'where can I swim?'")
@@ -107,7 +103,7 @@ def enqueue_embed(texts: tuple[str, ...], kind: str, as_json: bool, **flags: Any
         while chunk := list(islice(lines, _LINES_PER_CALL)):
             text_rows(chunk, kind, producer.settings.max_text_bytes)
             if not sent:
-                _require_pool(producer, "embed")
+                require_pool(producer, "embed")
             sent = True
             result = producer.embed_result(chunk, kind)
             if not as_json:
@@ -143,7 +139,7 @@ def enqueue_rerank(query: str, documents: tuple[str, ...], top_n: int | None, as
         candidates = list(_arguments(documents))
         check_top_n(top_n)
         pair_rows(query, candidates, producer.settings.max_text_bytes)
-        _require_pool(producer, "rerank")
+        require_pool(producer, "rerank")
         result = producer.rerank(query, candidates, top_n)
     if not as_json:
         views.show(views.rerank_table(result))
@@ -159,52 +155,6 @@ def enqueue_rerank(query: str, documents: tuple[str, ...], top_n: int | None, as
             }
         )
     )
-
-
-@main.command(cls=Command, epilog="Example: headrace reembed contacts.jsonl vectors.jsonl --field text --id id")
-@click.argument("source")
-@click.argument("sink")
-@click.option("--field", default="text", show_default=True, help="Field that holds the text.")
-@click.option("--id", "id_field", default="id", show_default=True, help="Field that holds the identity.")
-@click.option("--kind", default="passage", show_default=True, metavar="query|passage", help="What the texts are.")
-@click.option(
-    "--window", type=click.IntRange(min=1), default=DEFAULT_WINDOW, show_default=True, help="Rows in flight at most."
-)
-@click.option("--dry-run", is_flag=True, help="Count rows and cached rows, estimate the time, and write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace SINK if it exists.")
-@_work_options("embed", "bulk_timeout_s")
-def reembed(
-    source: str,
-    sink: str,
-    *,
-    field: str,
-    id_field: str,
-    kind: str,
-    window: int,
-    dry_run: bool,
-    overwrite: bool,
-    **flags: Any,
-) -> None:
-    """Embed one JSONL file into another.
-
-    Every record of SOURCE is embedded over the bulk lane and written to SINK, in order; "-" is a standard stream.
-    """
-    with _producer(flags) as producer:
-        records = JsonlSource(
-            source, text_field=field, id_field=id_field, max_text_bytes=producer.settings.max_text_bytes
-        )
-        if dry_run:
-            views.show(views.survey_table(survey(producer, records, kind=kind)))
-            return
-        _require_pool(producer, "embed")
-        target = JsonlSink(sink, overwrite=overwrite)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with the sink left as it was
-        try:
-            with progress_bar(records.count()) as on_row:
-                rows = run_reembed(producer, records, target, kind=kind, window=window, on_row=on_row)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted, nothing was written; what is computed is cached: run it again") from None
-        click.echo(f"{rows} rows written to {views.stream_name(sink, 'output')}", err=True)
 
 
 @main.command(cls=Command, epilog="Example: headrace status --json")
@@ -247,18 +197,6 @@ def _arguments(values: tuple[str, ...]) -> Iterator[str]:
             yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         else:
             yield value
-
-
-def _require_pool(producer: Producer, task: TaskName) -> None:
-    """Tell a person at once that nobody serves the model, instead of after the timeout."""
-    state = producer.queue_state(task)
-    if state.card is None and not any(worker.alive for worker in state.workers):
-        model = producer.settings.embed_model if task == "embed" else producer.settings.rerank_model
-        served = [other.card.model for other in producer.queue_states() if other.task == task and other.card]
-        advice = f"no pool has run; start one with: headrace worker {task} --model {model}"
-        if served:
-            advice = f"pools run for: {', '.join(served)} (--model, or HEADRACE_{task.upper()}_MODEL)"
-        raise UnknownModel(f"no {task} pool serves {model!r}; {advice}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left; plain lines where the output is no terminal."""
+"""Progress bars with rates and time left; plain lines where the output is no terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from producer.bulk.progress import Progress as RunProgress
+
 _LINE_EVERY_S = 5.0
 
 
@@ -33,7 +35,7 @@ def progress_bar(total: int | None) -> Iterator[Callable[[], None]]:
     """Show progress on standard error; yields what to call for each row."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_lines(console, total)
+        yield _plain_rows(console, total)
         return
     columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
@@ -41,7 +43,54 @@ def progress_bar(total: int | None) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _plain_lines(console: Console, total: int | None) -> Callable[[], None]:
+@contextmanager
+def run_progress() -> Iterator[Callable[[RunProgress], None]]:
+    """Show how far a re-embedding is, on standard error; yields what to call with each report."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_reports(console)
+        return
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console) as progress:
+        task = progress.add_task("embedding", total=None, rates="", left="")
+
+        def show(now: RunProgress) -> None:
+            left = "" if now.eta_s is None else f"{now.eta_s:,.0f} s left"
+            progress.update(
+                task, completed=now.rows + now.rejected, total=now.total, rates=", ".join(rates(now)), left=left
+            )
+
+        yield show
+
+
+def rates(now: RunProgress) -> list[str]:
+    """How fast a run is, how much was cached, and what failed."""
+    parts = [f"{now.rows_per_s:,.0f} rows/s"]
+    if now.tokens_per_s is not None:
+        parts.append(f"about {now.tokens_per_s:,.0f} tokens/s")
+    return [*parts, f"{now.cached_rows / max(1, now.rows):.0%} cached", f"{now.rejected:,} failed"]
+
+
+def report_line(now: RunProgress) -> str:
+    """One report as a line."""
+    total = "?" if now.total is None else f"{now.total:,}"
+    left = [] if now.eta_s is None else [f"{now.eta_s:,.0f} s left"]
+    return ", ".join([f"{now.rows + now.rejected:,} of {total} rows", *rates(now), *left])
+
+
+def _plain_reports(console: Console) -> Callable[[RunProgress], None]:
+    said = time.monotonic()
+
+    def show(now: RunProgress) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _LINE_EVERY_S:
+            said = time.monotonic()
+            console.print(report_line(now), highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _plain_rows(console: Console, total: int | None) -> Callable[[], None]:
     started = said = time.monotonic()
     rows = 0
 

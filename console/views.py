@@ -8,11 +8,12 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from producer.bulk.pipeline import Survey
+from producer.bulk.survey import Survey
 from producer.results import EmbedResult, RerankResult
 from producer.state import QueueState, WorkerState
 
 _WIDE = 1000
+_SAMPLE_WIDTH = 100
 
 
 def status_view(states: Sequence[QueueState]) -> list[RenderableType]:
@@ -126,13 +127,16 @@ def rerank_table(result: RerankResult) -> Table:
 def survey_table(survey: Survey) -> Table:
     """What a re-embedding would take."""
     table = Table(title="Dry run: nothing was written", title_justify="left", show_header=False)
-    estimate = (
-        "unknown: no worker has computed anything yet" if survey.estimate_s is None else duration(survey.estimate_s)
-    )
-    table.add_row("rows", str(survey.rows))
-    table.add_row("cached", str(survey.cached))
-    table.add_row("to compute", f"{survey.rows - survey.cached} rows, {survey.missing_bytes} bytes of text")
-    table.add_row("model time, about", estimate)
+    unknown = "unknown: no worker has computed anything yet"
+    table.add_row("rows", f"{survey.rows:,}")
+    table.add_row("cached", f"{survey.cached:,}")
+    if survey.rejected:
+        table.add_row("to be rejected", f"{survey.rejected:,}; the first: {printable(survey.first_reject)}")
+    table.add_row("to compute", f"{survey.rows - survey.cached:,} rows, {survey.missing_bytes:,} bytes of text")
+    table.add_row("tokens, about", unknown if survey.tokens is None else f"{survey.tokens:,}")
+    table.add_row("model time, about", unknown if survey.estimate_s is None else duration(survey.estimate_s))
+    for number, text in enumerate(survey.sample):
+        table.add_row("" if number else "texts as sent", plain(clip(text, _SAMPLE_WIDTH)))
     return table
 
 

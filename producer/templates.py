@@ -46,6 +46,13 @@ class TextTemplate:
         """The fields it names, each once, in order."""
         return tuple(dict.fromkeys(slot.path for slot in self._slots))
 
+    @property
+    def sole_field(self) -> str | None:
+        """The field, if the template is nothing but one: then its value is the text, and must be one."""
+        (slot, *others) = self._slots
+        plain = not (others or slot.before or self._tail) and slot.length is None
+        return slot.path if plain else None
+
     def render(self, record: Mapping[str, Any]) -> str:
         """Build the text; empty if no field has a value."""
         text = ""

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import redis
@@ -123,8 +124,9 @@ def start_pool(tmp_path: Path, model_cache: Path) -> Iterator[StartPool]:
 
 def make_site(url: str, *, model: str = FAKE) -> Iterator[Site]:
     """Yield a fresh namespace, with a connection that lasts as long."""
-    with redis.Redis.from_url(url) as client:
-        yield Site(url=url, namespace=f"test-{secrets.token_hex(4)}", client=client, model=model)
+    with redis.Redis.from_url(url) as client, TemporaryDirectory(prefix="headrace-test-") as state_dir:
+        namespace = f"test-{secrets.token_hex(4)}"
+        yield Site(url=url, namespace=namespace, client=client, model=model, state_dir=state_dir)
 
 
 def pool_starter(folder: Path, model_cache: Path) -> Iterator[StartPool]:

@@ -30,6 +30,8 @@ class Spoilt:
     """What a source has where a record should be, though it can go on: not an object, or without an identity."""
 
     reason: str
+    """What comes after the place: "has no field 'id'"."""
+
     position: Json
     place: str
 

@@ -13,11 +13,11 @@ def record_of(fields: Mapping[str, Any], id_field: str, *, position: Json, place
     if isinstance(identity, str | int) and not isinstance(identity, bool):
         if isinstance(identity, int) or _is_unicode(identity):
             return Record(id=identity, fields=fields, position=position, place=place)
-        reason = f"its field {id_field!r} is not Unicode"
+        reason = f"has a field {id_field!r} that is not Unicode"
     elif identity is None:
-        reason = f"it has no field {id_field!r}"
+        reason = f"has no field {id_field!r}"
     else:
-        reason = f"its field {id_field!r} is neither a string nor a whole number"
+        reason = f"has a field {id_field!r} that is neither a string nor a whole number"
     return Spoilt(reason=reason, position=position, place=place)
 
 

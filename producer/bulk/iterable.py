@@ -53,6 +53,6 @@ class IterableSource:
         for number, fields in enumerate(islice(self._records, behind, None), behind + 1):
             place = f"{self.name} record {number}"
             if not isinstance(fields, Mapping):
-                yield Spoilt(reason="it is not a mapping", position=number, place=place)
+                yield Spoilt(reason="is not a mapping", position=number, place=place)
             elif where.fit(fields):
                 yield record_of(fields, self._id_field, position=number, place=place)

@@ -72,7 +72,7 @@ class JsonlSource:
                 fields = _decoded(line.removeprefix(BOM_UTF8) if number == 1 else line, place)
                 position = [number, offset]
                 if not isinstance(fields, dict):
-                    yield Spoilt(reason="it is not a JSON object", position=position, place=place)
+                    yield Spoilt(reason="is not a JSON object", position=position, place=place)
                 elif where.fit(fields):
                     yield record_of(fields, self._id_field, position=position, place=place)
 

@@ -1,73 +1,112 @@
-"""Re-embeds a source into a sink over the bulk lane, and says beforehand what that would take."""
+"""Re-embeds a source into a sink over the bulk lane, from the last checkpoint of the same run or from the start."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 
-from producer.bulk.jsonl import JsonlSink, JsonlSource, Record
+from producer.bulk.checkpoint import Checkpoint, CheckpointFile
+from producer.bulk.ends import Sink, Source, Space
+from producer.bulk.order import Order
+from producer.bulk.progress import Progress
+from producer.bulk.run import Run
 from producer.client import Producer
-from producer.core import DEFAULT_WINDOW
+from producer.errors import ConfigurationError
+from producer.requests import text_kind
 
-_SURVEY_ROWS = 1000
+_PROBE = "dimension"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """What a run would do. `estimate_s` is None while the pool has not yet computed anything to measure by."""
+class Outcome:
+    """What a run has done, over all its starts. `resumed_rows` were written when this start began."""
 
     rows: int
-    cached: int
-    missing_bytes: int
-    estimate_s: float | None
+    rejected: int
+    rejects_path: str
+    """The file with the rejects; "" without any."""
+
+    checked: str
+    """What the sink has checked of itself, in words."""
+
+    elapsed_s: float
+    resumed_rows: int
 
 
 def reembed(
     producer: Producer,
-    source: JsonlSource,
-    sink: JsonlSink,
+    source: Source,
+    sink: Sink,
+    order: Order,
     *,
-    kind: str = "passage",
-    window: int = DEFAULT_WINDOW,
-    on_row: Callable[[], None] = lambda: None,
-) -> int:
-    """Embed every record of the source into the sink, in order, `window` rows in flight; return their number.
+    state_dir: Path,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Outcome:
+    """Embed every record of the source that fits into the sink, as the order says (its own `source` and `sink` aside).
 
-    Any failure leaves the sink as it was.
+    Killed at any moment and called again with `resume=True`, it goes on at its checkpoint in `state_dir`, and the sink
+    ends as if nothing had happened. The sink shows nothing before all is there.
+
+    Raises:
+        ConfigurationError: an end cannot be used, or a run is unfinished and the order does not say what to do.
+        InvalidRequest: the source is not what it claims to be, or too many rows fail (`too_many_failures`).
+        StoreUnavailable, RedisUnavailable, ResultTimeout: the run can be resumed.
+        VerificationFailed: what the sink holds in the end is not what it should.
     """
-    waiting: deque[Record] = deque()
-
-    def texts() -> Iterator[str]:
-        for record in source:
-            waiting.append(record)
-            yield record.text
-
-    rows = 0
-    with sink.open() as stream:
-        for vector in producer.iter_embed(texts(), kind, window=window):
-            sink.write(stream, waiting.popleft(), vector)
-            rows += 1
-            on_row()
-    return rows
-
-
-def survey(producer: Producer, source: JsonlSource, *, kind: str = "passage") -> Survey:
-    """Read the whole source and the cache, and estimate the time by what the pool has done so far."""
-    rows = cached = missing_bytes = 0
-    records = iter(source)
-    while texts := [record.text for record in islice(records, _SURVEY_ROWS)]:
-        there = producer.cached(texts, kind)
-        rows += len(texts)
-        cached += sum(there)
-        missing_bytes += sum(len(text.encode()) for text, hit in zip(texts, there, strict=True) if not hit)
-    return Survey(rows=rows, cached=cached, missing_bytes=missing_bytes, estimate_s=_estimate(producer, missing_bytes))
+    text_kind(order.kind)
+    try:
+        source.check()
+        space = _space(producer, source, sink, order)
+        kept = CheckpointFile(state_dir / "reembed", space.run)
+        with kept.held():
+            start = _where_to_start(kept, source, sink, order)
+            if start.finished:
+                return _outcome(start, kept, elapsed_s=0.0, resumed_rows=start.rows)
+            sink.check(space, resuming=start.mark is not None, overwrite=order.overwrite)
+            run = Run(producer, source, sink, order, space=space, kept=kept, start=start, on_progress=on_progress)
+            end = run.carry_out()
+            return _outcome(end, kept, elapsed_s=run.meter.elapsed_s, resumed_rows=start.rows)
+    finally:
+        sink.close()
 
 
-def _estimate(producer: Producer, missing_bytes: int) -> float | None:
-    """Seconds for so much text: the pool's bytes per busy second so far, times its healthy workers."""
+def _space(producer: Producer, source: Source, sink: Sink, order: Order) -> Space:
     state = producer.queue_state("embed")
-    computed, busy_ms = state.counters.get("text_bytes", 0), state.counters.get("busy_ms", 0)
-    workers = sum(worker.healthy for worker in state.workers)
-    if not (computed and busy_ms and workers):
-        return None if missing_bytes else 0.0
-    return missing_bytes / (computed / (busy_ms / 1000) * workers)
+    dimension = state.card.dimension if state.card else producer.embed(_PROBE, order.kind).size
+    return Space(
+        model=producer.settings.embed_model,
+        tag=state.tag,
+        dimension=dimension,
+        kind=order.kind,
+        template=order.template,
+        source=source.name,
+        run=order.identity(state.tag, source_name=source.name, sink_name=sink.name),
+    )
+
+
+def _where_to_start(kept: CheckpointFile, source: Source, sink: Sink, order: Order) -> Checkpoint:
+    """The checkpoint to go on from: what is kept of this run if it is to be resumed, or an empty one."""
+    if order.resume and not sink.resumable:
+        raise ConfigurationError(f"{sink.name} cannot be resumed, what was printed is gone: write to a file")
+    found = kept.load()
+    fingerprint = source.fingerprint()
+    if found and order.resume and not order.overwrite:
+        if not found.finished and found.fingerprint != fingerprint:
+            raise ConfigurationError(f"{source.name} has changed since the run began: begin anew with --overwrite")
+        return found
+    if found and not found.finished and not order.overwrite and sink.resumable:
+        raise ConfigurationError(
+            f"a run of this is unfinished, {found.rows} rows are written: go on with --resume, or begin anew with "
+            "--overwrite"
+        )
+    return Checkpoint(run=kept.path.stem, source=source.name, sink=sink.name, fingerprint=fingerprint)
+
+
+def _outcome(checkpoint: Checkpoint, kept: CheckpointFile, *, elapsed_s: float, resumed_rows: int) -> Outcome:
+    return Outcome(
+        rows=checkpoint.rows,
+        rejected=checkpoint.rejected,
+        rejects_path=str(kept.rejects_path) if checkpoint.rejected else "",
+        checked=checkpoint.checked,
+        elapsed_s=elapsed_s,
+        resumed_rows=resumed_rows,
+    )

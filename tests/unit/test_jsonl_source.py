@@ -109,8 +109,8 @@ def test_another_file_of_the_same_name_has_another_fingerprint(tmp_path: Path) -
     ("line", "reason"),
     [
         (b'["id"]', "not a JSON object"),
-        (b'{"text": "x"}', "it has no field 'id'"),
-        (b'{"id": null}', "it has no field 'id'"),
+        (b'{"text": "x"}', "has no field 'id'"),
+        (b'{"id": null}', "has no field 'id'"),
         (b'{"id": 1.5}', "neither a string nor a whole number"),
         (b'{"id": true}', "neither a string nor a whole number"),
         (b'{"id": {"a": 1}}', "neither a string nor a whole number"),

@@ -24,6 +24,8 @@ class Site:
     namespace: str
     client: redis.Redis
     model: str = FAKE
+    state_dir: str = "/dev/null"
+    """Where runs keep checkpoints: where no site has one of its own, they fail, and never touch the developer's."""
 
     def producer(self, **settings: Any) -> Producer:
         """A producer for this namespace; keywords are settings."""
@@ -41,6 +43,7 @@ class Site:
             "HEADRACE_NAMESPACE": self.namespace,
             "HEADRACE_EMBED_MODEL": self.model,
             "HEADRACE_RERANK_MODEL": self.model,
+            "HEADRACE_STATE_DIR": self.state_dir,
         }
         return {**inherited, **own, **more}
 
