@@ -23,6 +23,7 @@ from producer.bulk.files import (
 from producer.errors import ConfigurationError, VerificationFailed
 
 _BLOCK_BYTES = 1 << 20
+_GZIP_LEVEL = 4  # digits pack to 0.42 of their size; to 0.39 at level 9, in seven times the time
 
 
 class JsonlSink:
@@ -57,8 +58,8 @@ class JsonlSink:
                 )
             return
         part = Part(self._neighbour(space), self.path)
-        self._length = mark or 0
-        if mark is not None and not part.path.exists() and _length_of(Path(self.path)) == mark:
+        self._part, self._length = None, mark or 0
+        if mark is not None and _length_of(part.path) is None and _length_of(Path(self.path)) == mark:
             return
         part.begin(mark)
         self._part = part
@@ -101,7 +102,7 @@ class JsonlSink:
 
     def _append(self, data: bytes) -> None:
         if self._part is not None:
-            self._length = self._part.append(gzip.compress(data, mtime=0) if zipped(self.path) else data)
+            self._length = self._part.append(gzip.compress(data, _GZIP_LEVEL, mtime=0) if zipped(self.path) else data)
         elif self.path == STANDARD:
             _print(data)
         else:

@@ -1,5 +1,6 @@
 """Parquet as a sink: its columns and metadata, resuming from every mark, what was torn, refusals in one line."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -73,7 +74,10 @@ def test_a_run_goes_on_from_any_mark_whatever_came_after_it(target: Path) -> Non
         assert [sink.write(batch) for batch in BATCHES[:stopped]] == marks[:stopped]
         sink.write(rows(4))
         (folder,) = target.parent.iterdir()
+        kept = {entry.name for entry in folder.iterdir()} - {f"{mark['parts']:08}.parquet"}
         (folder / "00000099.tmp").write_bytes(b"torn")
+        ParquetSink(str(target)).begin(SPACE, mark)
+        assert {entry.name for entry in folder.iterdir()} == kept
 
         done = sum(map(len, BATCHES[:stopped]))
         again = [rows(27)[done:]]  # in other batches than before
@@ -122,12 +126,18 @@ def test_what_is_published_takes_no_more_rows(target: Path) -> None:
         sink.write(rows(1))
 
 
-def test_a_mark_without_its_parts_is_refused(target: Path) -> None:
+@pytest.mark.parametrize("another", ["file", "run"])
+def test_a_mark_without_its_parts_is_refused(target: Path, another: str) -> None:
     sink = ParquetSink(str(target))
+    if another == "file":
+        target.write_bytes(b"another's")
+    else:
+        sink.begin(dataclasses.replace(SPACE, run="another"))
+        sink.write(rows(2))
+        finish(sink, 2)
     sink.begin(SPACE)
     mark = sink.write(rows(2))
-    next(next(target.parent.iterdir()).iterdir()).unlink()
-    target.write_bytes(b"another's")
+    next(target.parent.glob(".*/00000000.parquet")).unlink()
 
     with pytest.raises(ConfigurationError, match="is not whole any more: start without --resume"):
         ParquetSink(str(target)).begin(SPACE, mark)
@@ -140,7 +150,7 @@ def test_whole_numbers_stay_whole_numbers(target: Path) -> None:
 
     for each, other in itertools.product((sink, resumed), (row("five"), row(2**63))):
         with pytest.raises(InvalidRequest, match=f"line {other.record.id}: its id is none of the whole numbers"):
-            each.write([row(6), other])
+            each.write([other])
     finish(resumed, 2)
 
     assert [record.id for record in read(ParquetSource(str(target), "id"))] == [5, -(2**63)]
