@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from producer.errors import ConfigurationError
 
-INSTALL = "pip install 'headrace[optimize]'"
+_INSTALL = "pip install 'headrace[eval]'"
 
 _WORD = re.compile(r"\w+")
 
@@ -40,14 +41,24 @@ def ndcg_at_10(sample: JudgedSample, scores: Mapping[str, Mapping[str, float]]) 
     Raises:
         ConfigurationError: the library that computes it is not installed.
     """
-    try:
-        import ir_measures  # noqa: PLC0415 - only who judges rankings installs it
-    except ImportError as error:
-        raise ConfigurationError(f"nDCG is computed by ir-measures, which is not installed: {INSTALL}") from error
+    ir_measures = measuring_library()
     measure = ir_measures.nDCG @ 10
     relevance = {query_id: dict(grades) for query_id, grades in sample.relevance.items()}
     found = ir_measures.calc_aggregate([measure], relevance, {key: dict(value) for key, value in scores.items()})
     return float(found[measure])
+
+
+def measuring_library() -> Any:
+    """The library that computes measures of rankings, loaded here since only who judges rankings installs it.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
+    try:
+        import ir_measures  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError(f"rankings are measured by ir-measures, which is not installed: {_INSTALL}") from error
+    return ir_measures
 
 
 def _words(text: str) -> set[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from producer.errors import ConfigurationError
 from producer.wire.models import prefixes, resolve
-from workers.judged import INSTALL, JudgedSample
+from workers.judged import JudgedSample
 from workers.models.findings import Findings, write_findings
 from workers.models.optimize_plan import Attempt, Order, Outcome
 
+_INSTALL = "pip install 'headrace[optimize]'"
 _LIBRARIES = {"onnx": "onnx", "sympy": "sympy", "ir_measures": "ir-measures"}
 _UNFINISHED = ".headrace-optimize-"
 ROW_BY_ROW = 0.7
@@ -41,7 +42,7 @@ def check_order(order: Order) -> None:
         )
     missing = [library for module, library in _LIBRARIES.items() if find_spec(module) is None]
     if missing:
-        raise ConfigurationError(f"optimising needs {' and '.join(missing)}: {INSTALL}")
+        raise ConfigurationError(f"optimising needs {' and '.join(missing)}: {_INSTALL}")
 
 
 def optimize(
