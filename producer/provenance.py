@@ -1,7 +1,8 @@
 """What a collection's metadata says of its vectors: whose they are, of which texts, and whether they are all there."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 State = Literal["filling", "complete"]
@@ -14,8 +15,8 @@ class Provenance:
     """Written by a re-embedding into the metadata of a collection (Qdrant 1.16 and on), read by searches and `switch`.
 
     `run` identifies the run that fills it. `alias` is what the source was called, if that is an alias: the one to
-    switch. `previous` is where the alias pointed before it was switched to this collection. `partial` says that the
-    run took a part of its source only.
+    switch. `previous` tells of each alias that was switched to this collection where it pointed before. `partial` says
+    that the run took a part of its source only.
     """
 
     model: str
@@ -27,7 +28,7 @@ class Provenance:
     state: State
     run: str = ""
     alias: str = ""
-    previous: str = ""
+    previous: Mapping[str, str] = field(default_factory=dict, hash=False)
     partial: bool = False
 
     def as_metadata(self) -> dict[str, Any]:
@@ -40,7 +41,7 @@ class Provenance:
         values = metadata.get(_KEY) if isinstance(metadata, dict) else None
         if not isinstance(values, dict):
             return None
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {known.name for known in dataclasses.fields(cls)}
         try:
             return cls(**{name: value for name, value in values.items() if name in known})
         except TypeError:

@@ -1,0 +1,135 @@
+"""Moves an alias from a collection to another and back, in one operation each; never to one that is half-filled."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from producer.bulk.collections import Collections, named
+from producer.errors import ConfigurationError
+from producer.provenance import Provenance
+from producer.qdrant import store_errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """An alias, the collection it is to point at, and the one it points at now ("" for an alias that is to be made).
+
+    `provenance` is the target's: whose vectors searches will meet; None where no run of ours filled it.
+    """
+
+    alias: str
+    target: str
+    current: str
+    provenance: Provenance | None
+
+
+def plan_switch(
+    collections: Collections, alias: str, to: str = "", *, create: bool = False, partial: bool = False
+) -> Move:
+    """Choose where an alias goes: to `to`, or to the one complete collection that was filled for it.
+
+    `create` makes an alias that is not there yet; that one may also take over a collection that no run has filled.
+    `partial` takes a collection that holds a part of the data only.
+
+    Raises:
+        ConfigurationError: there is no such alias or target, or not one target but none or several; the target is
+            not complete, or empty.
+    """
+    current = _current(collections, alias, create=create)
+    target = to or _only_candidate(collections, alias, current)
+    if target == current:
+        raise ConfigurationError(f"{alias} points at {target} already")
+    if not collections.exists(target):
+        raise ConfigurationError(f"there is no collection {target!r}: there are {named(collections.names())}")
+    provenance = collections.layout(target).provenance
+    if provenance is None and current:
+        raise ConfigurationError(
+            f"{target} does not say whose vectors it holds, since no `headrace reembed` filled it: {alias} stays at "
+            f"{current}"
+        )
+    if provenance:
+        _check_complete(target, provenance)
+        if provenance.partial and not partial:
+            raise ConfigurationError(f"{target} holds a part of the data only: to switch to it all the same, --partial")
+    if not collections.count(target):
+        raise ConfigurationError(f"{target} has no points: {alias} stays where it is")
+    return Move(alias=alias, target=target, current=current, provenance=provenance)
+
+
+def plan_rollback(collections: Collections, alias: str) -> Move:
+    """Choose where an alias was before it was moved to where it is.
+
+    Raises:
+        ConfigurationError: there is no such alias; nobody knows where it was; that collection is gone or incomplete.
+    """
+    current = _current(collections, alias, create=False)
+    here = collections.layout(current).provenance
+    before = here.previous.get(alias, "") if here else ""
+    if not before:
+        raise ConfigurationError(
+            f"{current} does not say where {alias} pointed before: name a collection with: "
+            f"headrace reembed switch {alias} --to COLLECTION"
+        )
+    if not collections.exists(before):
+        raise ConfigurationError(f"{before}, where {alias} pointed before, is gone")
+    provenance = collections.layout(before).provenance
+    if provenance:
+        _check_complete(before, provenance)
+    return Move(alias=alias, target=before, current=current, provenance=provenance)
+
+
+def carry_out(collections: Collections, move: Move) -> None:
+    """Move the alias. The target first notes where the alias was, so that whatever happens, it can go back.
+
+    A rollback notes it too: it is undone by another rollback. A collection that no run filled has no place for the
+    note; from there the alias goes forward by a switch.
+    """
+    from qdrant_client.http import models  # noqa: PLC0415 - only who uses the store loads its client
+
+    if move.provenance and move.current:
+        previous = {**move.provenance.previous, move.alias: move.current}
+        collections.describe(move.target, dataclasses.replace(move.provenance, previous=previous))
+    made = models.CreateAlias(collection_name=move.target, alias_name=move.alias)
+    operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=made)]
+    if move.current:
+        removed = models.DeleteAlias(alias_name=move.alias)
+        operations.insert(0, models.DeleteAliasOperation(delete_alias=removed))
+    with store_errors(collections.place):
+        collections.client.update_collection_aliases(change_aliases_operations=operations)
+
+
+def _current(collections: Collections, alias: str, *, create: bool) -> str:
+    """Where the alias points; "" if it is to be made."""
+    aliases = collections.aliases()
+    if alias in aliases:
+        return aliases[alias]
+    if collections.exists(alias):
+        raise ConfigurationError(
+            f"{alias} is a collection, and only an alias can be moved: make one with headrace reembed switch ALIAS "
+            f"--to {alias} --create, and let searches ask for that"
+        )
+    if not create:
+        raise ConfigurationError(f"there is no alias {alias!r}: there are {named(aliases)}; to make it, --create")
+    return ""
+
+
+def _only_candidate(collections: Collections, alias: str, current: str) -> str:
+    """The complete collection that a run filled for the alias."""
+    candidates: list[str] = []
+    filling: list[str] = []
+    for name in collections.names():
+        provenance = collections.layout(name).provenance
+        if provenance and provenance.alias == alias and name != current:
+            (candidates if provenance.state == "complete" else filling).append(name)
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise ConfigurationError(f"{alias} can go to {named(candidates)}: name one with --to")
+    waiting = f"; {named(filling)} is not complete yet" if filling else ""
+    raise ConfigurationError(f"no complete collection was filled for {alias}: name one with --to{waiting}")
+
+
+def _check_complete(target: str, provenance: Provenance) -> None:
+    if provenance.state != "complete":
+        raise ConfigurationError(
+            f"{target} is not complete: the run that fills it has not ended or was not verified; resume that run"
+        )
