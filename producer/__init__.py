@@ -27,11 +27,16 @@ from producer.errors import (
 )
 from producer.results import EmbedResult, RankedDocument, RerankResult, RowOutcome
 from producer.retrying import RetryReport
+from producer.search import AsyncSemanticSearch, SemanticSearch
+from producer.search_results import SearchHit, SearchResults, StageTimes
 from producer.settings import ProducerSettings
+from producer.stores import AsyncQdrantStore, QdrantStore
 from producer.wire.messages import DeadLetter
 
 __all__ = [
     "AsyncProducer",
+    "AsyncQdrantStore",
+    "AsyncSemanticSearch",
     "ConfigurationError",
     "DeadLetter",
     "DeadLetters",
@@ -43,6 +48,7 @@ __all__ = [
     "ModelNotServed",
     "Producer",
     "ProducerSettings",
+    "QdrantStore",
     "QueueFull",
     "RankedDocument",
     "RedisUnavailable",
@@ -51,6 +57,10 @@ __all__ = [
     "RetryReport",
     "RowFailed",
     "RowOutcome",
+    "SearchHit",
+    "SearchResults",
+    "SemanticSearch",
+    "StageTimes",
     "StoreUnavailable",
     "UnknownModel",
     "UnsupportedVersion",

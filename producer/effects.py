@@ -95,10 +95,10 @@ Flow = Generator[Effect, Any, Result]
 class Steps(Generic[Result]):
     """Runs a flow step by step: perform `effect`, then `send` its answer or `throw` its error, until it is None."""
 
-    def __init__(self, flow: Flow[Result]) -> None:
+    def __init__(self, flow: Generator[Any, Any, Result]) -> None:
         self._flow = flow
         self._result: list[Result] = []
-        self.effect: Effect | None = None
+        self.effect: Any = None  # an `Effect`, or one of `producer.search_effects`
         self.send(None)
 
     @property

@@ -44,7 +44,7 @@ def encode_header(header: JobHeader) -> bytes:
     body: dict[str, Any] = {"kind": header.kind.value, "budget_ms": header.budget_ms}
     if header.query is not None:
         body["query"] = header.query
-    return _pack(body)
+    return pack(body)
 
 
 def decode_job(entry: Mapping[bytes, bytes]) -> Job:
@@ -70,8 +70,8 @@ def decode_job(entry: Mapping[bytes, bytes]) -> Job:
 def _decode_header(data: bytes | None) -> JobHeader:
     if data is None:
         raise MalformedMessage("the entry has no job header")
-    body = _unpack(data, _MAX_HEADER_BYTES)
-    _expect(body, required={"kind", "budget_ms"}, optional={"query"})
+    body = unpack(data, _MAX_HEADER_BYTES)
+    expect(body, required={"kind", "budget_ms"}, optional={"query"})
     kind, budget_ms, query = body["kind"], body["budget_ms"], body.get("query")
     if not isinstance(kind, str) or kind not in set(Kind):
         raise MalformedMessage("the job is of an unknown kind")
@@ -85,10 +85,10 @@ def _decode_header(data: bytes | None) -> JobHeader:
 def encode_reply(reply: Reply) -> bytes:
     """Encode the value of a reply key."""
     if isinstance(reply, EmbeddingReply):
-        return _pack({"vector": reply.vector})
+        return pack({"vector": reply.vector})
     if isinstance(reply, ScoreReply):
-        return _pack({"score": reply.score})
-    return _pack({"error": reply.code, "message": reply.message, "failed_at_ms": reply.failed_at_ms})
+        return pack({"score": reply.score})
+    return pack({"error": reply.code, "message": reply.message, "failed_at_ms": reply.failed_at_ms})
 
 
 def decode_reply(data: bytes) -> Reply:
@@ -100,20 +100,20 @@ def decode_reply(data: bytes) -> Reply:
     start = _vector_start(len(data))
     if start and data.startswith(start):
         return EmbeddingReply(vector=memoryview(data)[len(start) :])
-    body = _unpack(data, _MAX_REPLY_BYTES)
+    body = unpack(data, _MAX_REPLY_BYTES)
     if "vector" in body:
-        _expect(body, required={"vector"})
+        expect(body, required={"vector"})
         vector = body["vector"]
         if not isinstance(vector, bytes) or not vector or len(vector) % 4:
             raise MalformedMessage("the vector is not a row of float32")
         return EmbeddingReply(vector=vector)
     if "score" in body:
-        _expect(body, required={"score"})
+        expect(body, required={"score"})
         if not isinstance(body["score"], float) or not math.isfinite(body["score"]):
             raise MalformedMessage("the score is not a finite number")
         return ScoreReply(score=body["score"])
-    _expect(body, required={"error", "message", "failed_at_ms"})
-    _check_types(body, {"error": str, "message": str, "failed_at_ms": int})
+    expect(body, required={"error", "message", "failed_at_ms"})
+    check_types(body, {"error": str, "message": str, "failed_at_ms": int})
     return FailureReply(code=body["error"], message=body["message"], failed_at_ms=body["failed_at_ms"])
 
 
@@ -181,7 +181,7 @@ def _joined(parts: Sequence[bytes | memoryview]) -> np.ndarray[Any, np.dtype[np.
 
 def encode_message(message: ModelCard | Heartbeat) -> bytes:
     """Encode a model card or a heartbeat."""
-    return _pack({field.name: getattr(message, field.name) for field in fields(message)})
+    return pack({field.name: getattr(message, field.name) for field in fields(message)})
 
 
 def decode_message(cls: type[Message], data: bytes) -> Message:
@@ -190,10 +190,10 @@ def decode_message(cls: type[Message], data: bytes) -> Message:
     Raises:
         MalformedMessage: it is not a message of that class.
     """
-    body = _unpack(data, _MAX_NOTE_BYTES)
-    _expect(body, required={field.name for field in fields(cls)})
+    body = unpack(data, _MAX_NOTE_BYTES)
+    expect(body, required={field.name for field in fields(cls)})
     types = {"str": str, "int": int, "float": float, "bool": bool, "TaskName": str}
-    _check_types(body, {field.name: types[_type_name(field.type)] for field in fields(cls)})
+    check_types(body, {field.name: types[_type_name(field.type)] for field in fields(cls)})
     if body.get("task", TASKS[0]) not in TASKS:
         raise MalformedMessage("the task is unknown")
     return cls(**body)
@@ -218,12 +218,14 @@ def _vector_start(reply_bytes: int) -> bytes:
     return start
 
 
-def _pack(body: dict[str, Any]) -> bytes:
+def pack(body: dict[str, Any]) -> bytes:
+    """Encode a message of this protocol version."""
     packed: bytes = msgpack.packb({"v": VERSION, **body}, use_bin_type=True)
     return packed
 
 
-def _unpack(data: bytes, most_bytes: int) -> dict[str, Any]:
+def unpack(data: bytes, most_bytes: int, *, most_items: int = 0) -> dict[str, Any]:
+    """Decode a message: a map with our version, of so many bytes at most, whose lists have so many items at most."""
     if len(data) > most_bytes:
         raise MalformedMessage(f"the message has {len(data)} bytes, more than {most_bytes}")
     try:
@@ -233,7 +235,7 @@ def _unpack(data: bytes, most_bytes: int) -> dict[str, Any]:
             strict_map_key=True,
             max_str_len=most_bytes,
             max_bin_len=most_bytes,
-            max_array_len=0,
+            max_array_len=most_items,
             max_map_len=_MAX_FIELDS,
             max_ext_len=0,
         )
@@ -249,14 +251,16 @@ def _unpack(data: bytes, most_bytes: int) -> dict[str, Any]:
     return body
 
 
-def _expect(body: dict[str, Any], *, required: set[str], optional: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def expect(body: dict[str, Any], *, required: set[str], optional: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """Refuse a message with other fields than these."""
     if missing := sorted(required - body.keys()):
         raise MalformedMessage(f"missing fields: {', '.join(missing)}")
     if unknown := len(body.keys() - required - optional):
         raise MalformedMessage(f"{unknown} unknown fields")
 
 
-def _check_types(body: dict[str, Any], types: dict[str, type]) -> None:
+def check_types(body: dict[str, Any], types: dict[str, type]) -> None:
+    """Refuse fields of other types than these, and numbers that are not finite."""
     for name, expected in types.items():
         if type(body[name]) is not expected:
             raise MalformedMessage(f"{name} is not of type {expected.__name__}")

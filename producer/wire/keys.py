@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
+from urllib.parse import quote
 
 from producer.wire.models import ModelSpec, TaskName
 
@@ -116,6 +117,44 @@ class QueueKeys:
     def stats(self) -> str:
         """Counters (hash); docs/protocol.md lists them."""
         return self._in_slot("stats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchKeys:
+    """The keys of one user's cached searches. 1 and "1" are one user.
+
+    The id is escaped, so that it holds no ":", and no user's keys can be another's.
+    """
+
+    user_id: str | int
+    namespace: str = ""
+
+    def entry(self, search_digest: str) -> str:
+        """The cached results of one search."""
+        return self._key(search_digest)
+
+    @property
+    def generation(self) -> str:
+        """A random token: only results that were computed under it are served, so to delete it forgets them all."""
+        return self._key("generation")
+
+    @property
+    def entries(self) -> str:
+        """The digests of what is cached (sorted set, scored by the time of storing in ms)."""
+        return self._key("entries")
+
+    def _key(self, last: str) -> str:
+        prefix = f"{self.namespace}:" if self.namespace else ""
+        return f"{prefix}search:{quote(str(self.user_id), safe='')}:{last}"
+
+
+def search_digest(*parts: str) -> str:
+    """Identify a search by all that its results depend on: 128 bits of SHA-256, as hex, over the parts.
+
+    Each is preceded by its length in bytes, as in `digest`.
+    """
+    encoded = [part.encode() for part in parts]
+    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in encoded)).digest()[:DIGEST_BYTES].hex()
 
 
 def hint_channel(client_id: str, namespace: str = "") -> str:

@@ -3,7 +3,18 @@
 import pytest
 
 from producer.errors import ConfigurationError
-from producer.wire.keys import DIGEST_BYTES, Kind, Lane, QueueKeys, digest, hint_channel, normalise, pools_key
+from producer.wire.keys import (
+    DIGEST_BYTES,
+    Kind,
+    Lane,
+    QueueKeys,
+    SearchKeys,
+    digest,
+    hint_channel,
+    normalise,
+    pools_key,
+    search_digest,
+)
 from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL, ModelSpec, TaskName, prefixes, resolve
 
 DIGEST = bytes(range(16))
@@ -186,3 +197,21 @@ def test_a_reranker_has_no_prefixes_whatever_its_name() -> None:
     spec = resolve("rerank", "org/e5-reranker")
 
     assert (spec.query_prefix, spec.passage_prefix) == ("", "")
+
+
+@pytest.mark.parametrize(("namespace", "prefix"), [("", ""), ("blue", "blue:")])
+@pytest.mark.parametrize(("user", "shown"), [(7, "7"), ("7", "7"), ("a:b/ü", "a%3Ab%2F%C3%BC"), ("a b%", "a%20b%25")])
+def test_the_keys_of_searches_are_fixed(namespace: str, prefix: str, user: str | int, shown: str) -> None:
+    keys = SearchKeys(user_id=user, namespace=namespace)
+
+    assert keys.entry(HEX) == f"{prefix}search:{shown}:{HEX}"
+    assert keys.generation == f"{prefix}search:{shown}:generation"
+    assert keys.entries == f"{prefix}search:{shown}:entries"
+
+
+def test_the_digest_of_a_search_is_fixed_and_its_parts_stay_apart() -> None:
+    assert search_digest("a", "bc") == "5310a58788781ab25d5ad7c3f8503582"
+    assert (
+        len({search_digest("a", "bc"), search_digest("ab", "c"), search_digest("abc"), search_digest("a", "b", "c")})
+        == 4
+    )

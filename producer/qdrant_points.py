@@ -1,0 +1,143 @@
+"""What a search says to Qdrant and reads out of its answers, for the sync and the async store, without I/O."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from producer.errors import ConfigurationError, InvalidRequest, StoreUnavailable
+from producer.provenance import Provenance
+from producer.qdrant import store_errors
+from producer.results import Vector
+
+PointId = str | int
+UserId = str | int
+Payload = Mapping[str, Any]
+
+NO_COLLECTION = "no_such_collection"
+_NOT_FOUND = re.compile(r"Collection .* not found", re.DOTALL)
+_LONGEST_INTEGER = 2**63
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A collection under its own name, never an alias: what its vectors are, and whose, if that is written there."""
+
+    name: str
+    dimension: int
+    vector_name: str = ""
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A point that the vector search found, with its score as the store gives it."""
+
+    id: PointId
+    payload: Payload
+    score: float
+
+
+@contextmanager
+def collection_errors(place: str, collection: str) -> Iterator[None]:
+    """Tell that a collection is not there from all else that the store may say."""
+    gone = StoreUnavailable(f"there is no collection {collection!r} in {place or 'the store'}", code=NO_COLLECTION)
+    try:
+        with store_errors(place or "the store"):
+            yield
+    except StoreUnavailable as error:
+        if getattr(error.__cause__, "status_code", None) == 404:
+            raise gone from error
+        raise
+    except (KeyError, ValueError) as error:
+        # What the embedded store says; a KeyError if the collection goes while it looks.
+        if isinstance(error, KeyError) or _NOT_FOUND.fullmatch(str(error)):
+            raise gone from error
+        raise
+
+
+def check_field(user_field: str) -> None:
+    """Refuse a field without a name: it tells users apart."""
+    if not user_field:
+        raise ConfigurationError("user_field must name the payload field that says whose a point is")
+
+
+def check_open(closed: bool) -> None:
+    """Refuse a store that was closed."""
+    if closed:
+        raise InvalidRequest("the store is closed: make a new one", code="closed")
+
+
+def resolved(name: str, listed: Any) -> str:
+    """The collection that an alias stands for; any other name is a collection's own."""
+    return next((alias.collection_name for alias in listed.aliases if alias.alias_name == name), name)
+
+
+def described(name: str, info: Any) -> Collection:
+    """What a collection is, by the store's own account."""
+    vectors: Any = info.config.params.vectors
+    vector_name = ""
+    if isinstance(vectors, dict):
+        if len(vectors) != 1:
+            raise ConfigurationError(f"collection {name!r} has {len(vectors)} vectors a point: a search wants one")
+        ((vector_name, vectors),) = vectors.items()
+    if vectors is None:
+        raise ConfigurationError(f"collection {name!r} has no dense vectors")
+    provenance = Provenance.read(getattr(info.config, "metadata", None))
+    return Collection(name=name, dimension=int(vectors.size), vector_name=vector_name, provenance=provenance)
+
+
+def query_arguments(collection: Collection, vector: Vector, condition: Any, limit: int) -> dict[str, Any]:
+    """The arguments of `query_points`."""
+    using = {"using": collection.vector_name} if collection.vector_name else {}
+    return {
+        "collection_name": collection.name,
+        "query": vector.tolist(),
+        "query_filter": condition,
+        "limit": limit,
+        "with_payload": True,
+        **using,
+    }
+
+
+def scroll_arguments(collection: Collection, ids: Sequence[PointId], condition: Any) -> dict[str, Any]:
+    """The arguments of `scroll` for a few points: unlike `retrieve` it takes conditions."""
+    return {"collection_name": collection.name, "scroll_filter": condition, "limit": len(ids), "with_payload": True}
+
+
+def of_user(user_field: str, user_id: UserId, ids: Sequence[PointId] = ()) -> Any:
+    """The filter of a user's points, and of some of them if there are ids."""
+    from qdrant_client import models  # noqa: PLC0415 - only who uses the store loads its client
+
+    whose = [models.FieldCondition(key=user_field, match=models.MatchValue(value=form)) for form in _forms(user_id)]
+    must: list[Any] = [models.Filter(should=list(whose))]
+    return models.Filter(must=[*must, models.HasIdCondition(has_id=list(ids))] if ids else must)
+
+
+def _forms(user_id: UserId) -> list[UserId]:
+    """How a payload may hold the user's id: one of digits is a number or a string."""
+    text = str(user_id)
+    try:
+        number = int(text)
+    except ValueError:
+        return [text]
+    return [text, number] if str(number) == text and -_LONGEST_INTEGER <= number < _LONGEST_INTEGER else [text]
+
+
+def candidates(response: Any) -> list[Candidate]:
+    """Read what `query_points` answers."""
+    return [
+        Candidate(id=_point_id(point.id), payload=point.payload or {}, score=float(point.score))
+        for point in response.points
+    ]
+
+
+def payloads(page: Any) -> dict[PointId, Payload]:
+    """Read what `scroll` answers."""
+    points, _ = page
+    return {_point_id(point.id): point.payload or {} for point in points}
+
+
+def _point_id(value: Any) -> PointId:
+    return value if isinstance(value, int) else str(value)

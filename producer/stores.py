@@ -1,0 +1,205 @@
+"""Where a search looks for vectors: the protocol of a store, and Qdrant behind it, sync and async."""
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from producer.qdrant import QdrantAddress, connect, connect_async
+from producer.qdrant_points import (
+    Candidate,
+    Collection,
+    Payload,
+    PointId,
+    UserId,
+    candidates,
+    check_field,
+    check_open,
+    collection_errors,
+    described,
+    of_user,
+    payloads,
+    query_arguments,
+    resolved,
+    scroll_arguments,
+)
+from producer.results import Vector
+
+if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient, QdrantClient
+
+
+class VectorStore(Protocol):
+    """What a search needs of a vector store. `place` and `user_field` tell its cached results from those of others."""
+
+    place: str
+    user_field: str
+
+    def locate(self) -> Collection:
+        """Look which collection it is now.
+
+        Raises:
+            StoreUnavailable: there is none (`no_such_collection`), or the store fails.
+        """
+
+    def nearest(self, collection: Collection, vector: Vector, user_id: UserId, limit: int) -> list[Candidate]:
+        """Find the user's points nearest to a vector of shape (dimension,), nearest first."""
+
+    def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:
+        """Read the payloads of those points that are there and the user's."""
+
+    def close(self) -> None:
+        """Close what it opened."""
+
+
+class AsyncVectorStore(Protocol):
+    """`VectorStore`, awaited."""
+
+    place: str
+    user_field: str
+
+    async def locate(self) -> Collection: ...
+
+    async def nearest(self, collection: Collection, vector: Vector, user_id: UserId, limit: int) -> list[Candidate]: ...
+
+    async def fetch(
+        self, collection: Collection, ids: Sequence[PointId], user_id: UserId
+    ) -> dict[PointId, Payload]: ...
+
+    async def close(self) -> None: ...
+
+
+class QdrantStore:
+    """A collection or an alias of Qdrant's; it connects at the first call. May be shared by threads.
+
+    The points' payloads say in `user_field` whose they are. A user id of digits finds points of the number and of the
+    string: 7 and "7" are one user.
+
+    Raises:
+        ConfigurationError: the URL is none of Qdrant's.
+    """
+
+    def __init__(self, url: str, *, api_key: str = "", user_field: str = "user_id") -> None:
+        self._address = QdrantAddress.parse(url)
+        check_field(user_field)
+        self._api_key = api_key
+        self._client: QdrantClient | None = None
+        self._owned = True
+        self._closed = False
+        self._opening = threading.Lock()
+        self.place = self._address.place
+        self.user_field = user_field
+
+    @classmethod
+    def of(cls, client: "QdrantClient", collection: str, *, user_field: str = "user_id") -> Self:
+        """Use a client that is open already, such as that of an embedded store, which opens once; it stays open."""
+        store = cls(f"qdrant+local:.#{collection}", user_field=user_field)
+        store._client, store._owned, store.place = client, False, ""
+        return store
+
+    def locate(self) -> Collection:
+        """Like `VectorStore.locate`."""
+        client, name = self._open(), self._address.collection
+        with collection_errors(self.place, name):
+            name = resolved(name, client.get_aliases())
+            return described(name, client.get_collection(name))
+
+    def nearest(self, collection: Collection, vector: Vector, user_id: UserId, limit: int) -> list[Candidate]:
+        """Like `VectorStore.nearest`."""
+        with collection_errors(self.place, collection.name):
+            return candidates(
+                self._open().query_points(
+                    **query_arguments(collection, vector, of_user(self.user_field, user_id), limit)
+                )
+            )
+
+    def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:
+        """Like `VectorStore.fetch`."""
+        with collection_errors(self.place, collection.name):
+            return payloads(
+                self._open().scroll(**scroll_arguments(collection, ids, of_user(self.user_field, user_id, ids)))
+            )
+
+    def close(self) -> None:
+        """Close the client, unless it is the application's."""
+        with self._opening:
+            self._closed = True
+            if self._client is not None and self._owned:
+                self._client.close()
+            self._client = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> "QdrantClient":
+        with self._opening:
+            check_open(self._closed)
+            if self._client is None:
+                self._client = connect(self._address, self._api_key)
+            return self._client
+
+
+class AsyncQdrantStore:
+    """`QdrantStore` for one event loop: the same calls, results and errors, awaited."""
+
+    def __init__(self, url: str, *, api_key: str = "", user_field: str = "user_id") -> None:
+        self._address = QdrantAddress.parse(url)
+        check_field(user_field)
+        self._api_key = api_key
+        self._client: AsyncQdrantClient | None = None
+        self._owned = True
+        self._closed = False
+        self.place = self._address.place
+        self.user_field = user_field
+
+    @classmethod
+    def of(cls, client: "AsyncQdrantClient", collection: str, *, user_field: str = "user_id") -> Self:
+        """Like `QdrantStore.of`."""
+        store = cls(f"qdrant+local:.#{collection}", user_field=user_field)
+        store._client, store._owned, store.place = client, False, ""
+        return store
+
+    async def locate(self) -> Collection:
+        """Like `VectorStore.locate`."""
+        client, name = self._open(), self._address.collection
+        with collection_errors(self.place, name):
+            name = resolved(name, await client.get_aliases())
+            return described(name, await client.get_collection(name))
+
+    async def nearest(self, collection: Collection, vector: Vector, user_id: UserId, limit: int) -> list[Candidate]:
+        """Like `VectorStore.nearest`."""
+        with collection_errors(self.place, collection.name):
+            arguments = query_arguments(collection, vector, of_user(self.user_field, user_id), limit)
+            return candidates(await self._open().query_points(**arguments))
+
+    async def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:
+        """Like `VectorStore.fetch`."""
+        with collection_errors(self.place, collection.name):
+            arguments = scroll_arguments(collection, ids, of_user(self.user_field, user_id, ids))
+            return payloads(await self._open().scroll(**arguments))
+
+    async def close(self) -> None:
+        """Like `QdrantStore.close`."""
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None and self._owned:
+            await client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _open(self) -> "AsyncQdrantClient":
+        check_open(self._closed)
+        if self._client is None:
+            self._client = connect_async(self._address, self._api_key)
+        return self._client
