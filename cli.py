@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from console import dead, evaluate, optimize, reembed, tune, views
+from console import dead, evaluate, optimize, reembed, search, tune, views
 from console.demo import run_demo
 from console.pools import require_pool
 from console.up import run_up
@@ -83,6 +83,7 @@ main.add_command(dead.main)
 main.add_command(tune.main)
 main.add_command(optimize.main)
 main.add_command(reembed.main)
+main.add_command(search.main)
 main.add_command(evaluate.main)
 
 

@@ -99,9 +99,9 @@ def _evaluate(settings: ProducerSettings, judged: JudgedSet, plan: _Plan, agains
     """Rank with the settings' models, and with the other's; all that can be refused is refused beforehand."""
     run = _read_other(against, judged) if against and Path(against).is_file() else None
     with Producer(settings) as producer:
-        require_pool(producer, "embed", "--embed-model")
+        require_pool(producer, "embed", flag="--embed-model")
         if plan.candidates:
-            require_pool(producer, "rerank", "--rerank-model")
+            require_pool(producer, "rerank", flag="--rerank-model")
         other = replace(settings, embed_model=against) if against and run is None else None
         if other is not None:
             _require_other(other)

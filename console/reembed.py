@@ -10,6 +10,7 @@ import click
 from console import views
 from console.pools import require_pool
 from console.progress import run_progress
+from console.reembed_switch import rollback, switch
 from producer import ConfigurationError, HeadraceError, Producer, ProducerSettings
 from producer.bulk.order import Order
 from producer.bulk.pipeline import Outcome
@@ -157,3 +158,7 @@ def summary(order: Order, outcome: Outcome) -> list[str]:
     if outcome.rejected:
         lines.append(f"{outcome.rejected:,} rows rejected, with the reasons: {outcome.rejects_path}")
     return lines
+
+
+main.add_command(switch)
+main.add_command(rollback)

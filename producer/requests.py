@@ -8,10 +8,13 @@ from typing import TypeVar
 from producer.errors import InvalidRequest, InvalidText
 from producer.wire.keys import Kind, normalise
 from producer.wire.messages import Row
+from producer.wire.searches import MOST_HITS
 
 Item = TypeVar("Item")
 
 MAX_DOCUMENTS = 1000
+
+_MOST_USER_BYTES = 256
 
 _TEXT_KINDS = {kind.value: kind for kind in (Kind.QUERY, Kind.PASSAGE)}
 
@@ -109,6 +112,25 @@ def pair_rows(query: str, documents: Sequence[str], max_bytes: int) -> list[Row]
         )
         for position, document in enumerate(documents)
     ]
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a search for no results, or for more than its cache holds."""
+    if type(limit) is not int or not 1 <= limit <= MOST_HITS:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {MOST_HITS}, not {limit!r}", code="bad_limit")
+
+
+def check_user_id(user_id: str | int) -> None:
+    """Refuse a user id that is neither a string nor a whole number, or is empty, long or not Unicode."""
+    fits = isinstance(user_id, str | int) and not isinstance(user_id, bool)
+    try:
+        size = len(str(user_id).encode()) if fits else 0
+    except ValueError:  # a lone surrogate, or a number of thousands of digits
+        size = 0
+    if not 0 < size <= _MOST_USER_BYTES:
+        raise InvalidRequest(
+            f"user_id must be a whole number or a string of 1 to {_MOST_USER_BYTES} bytes", code="bad_user_id"
+        )
 
 
 def check_top_n(top_n: int | None) -> None:

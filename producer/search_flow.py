@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from producer import requests
-from producer.errors import ConfigurationError, InvalidRequest, StoreUnavailable
+from producer.errors import ConfigurationError, StoreUnavailable
 from producer.qdrant_points import NO_COLLECTION, Collection, UserId
 from producer.search_call import Plan, SearchCall, Setup
 from producer.search_effects import Forget, Locate, SearchFlow
@@ -12,13 +12,11 @@ from producer.settings import ProducerSettings
 from producer.templates import TextTemplate
 from producer.wire.keys import SearchKeys
 from producer.wire.models import resolve
-from producer.wire.searches import MOST_HITS
 from producer.wire.signing import Seal
 
 LOCATION_S = 0.5
 """So long a search believes where an alias points, so that a switch or a rollback is seen within a second."""
 
-_MOST_USER_BYTES = 256
 _DEFAULT_TEXT = "{text}"
 
 
@@ -54,8 +52,7 @@ class SearchCore:
     def search(self, user_id: UserId, query: str, limit: int, timeout_s: float | None) -> SearchFlow[SearchResults]:
         """Search; if the collection is deleted meanwhile, after a switch, look anew where it is, once."""
         keys = self._keys(user_id)
-        if type(limit) is not int or not 1 <= limit <= MOST_HITS:
-            raise InvalidRequest(f"limit must be a whole number from 1 to {MOST_HITS}, not {limit!r}", code="bad_limit")
+        requests.check_limit(limit)
         timeout_s = self._settings.timeout_s if timeout_s is None else requests.check_timeout(timeout_s)
         query = requests.clean_text(query, self._settings.max_text_bytes, what="query")
         call = SearchCall(self._setup, keys, query, limit, timeout_s)
@@ -72,15 +69,7 @@ class SearchCore:
         yield Forget(self._keys(user_id))
 
     def _keys(self, user_id: UserId) -> SearchKeys:
-        fits = isinstance(user_id, str | int) and not isinstance(user_id, bool)
-        try:
-            size = len(str(user_id).encode()) if fits else 0
-        except ValueError:  # a lone surrogate, or a number of thousands of digits
-            size = 0
-        if not 0 < size <= _MOST_USER_BYTES:
-            raise InvalidRequest(
-                f"user_id must be a whole number or a string of 1 to {_MOST_USER_BYTES} bytes", code="bad_user_id"
-            )
+        requests.check_user_id(user_id)
         return SearchKeys(user_id=user_id, namespace=self._settings.namespace)
 
     def _locate(self, call: SearchCall) -> SearchFlow[Plan]:

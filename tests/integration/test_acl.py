@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from producer import ResultTimeout, RowFailed
+from producer import ResultTimeout, RowFailed, search_cache
 from producer.hints import Switchboard
-from producer.wire.keys import Lane
+from producer.search_effects import BeginGeneration, Forget, ReadCache, WriteCache
+from producer.wire.keys import Lane, SearchKeys
 from tests.conftest import StartPool
 from tests.integration.harness import commands
 from tests.integration.harness.engine import Engine
@@ -188,7 +189,17 @@ def _used_by_a_producer(guarded: Guarded) -> set[str]:
                 list(producer.iter_embed(["nor for this"], timeout_s=LATE_S))
         producer.cached(TEXTS)
         producer.queue_states()
+    _cache_a_search(guarded, "producer")
     return guarded.used()
+
+
+def _cache_a_search(guarded: Guarded, user: str) -> None:
+    """Send all that a search sends for its cache."""
+    keys = SearchKeys(user_id=7, namespace=guarded.namespace)
+    begin, write = BeginGeneration(keys, b"token"), WriteCache(keys, "digest", b"value", 1_763_900_000_000)
+    with guarded.client(user) as client:
+        for effect in (ReadCache(keys, "digest"), begin, write, Forget(keys)):
+            search_cache.perform(client, effect)
 
 
 async def _leave_rows_behind(guarded: Guarded) -> None:
@@ -233,6 +244,7 @@ def _used_by_an_operator(guarded: Guarded) -> set[str]:
     commands.check_success(commands.call(site, "dead", "purge", "embed", "--all", "--yes"))
     with guarded.client("operator") as client:
         client.ping()
+    _cache_a_search(guarded, "operator")
     return guarded.used()
 
 
