@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from producer import requests
 from producer.errors import ConfigurationError, HeadraceError, InvalidText, MalformedMessage, RedisUnavailable
-from producer.qdrant_points import Candidate, Collection, Payload, PointId
+from producer.qdrant_search import Candidate, Collection, Payload, PointId
 from producer.results import EmbedResult, RerankResult
 from producer.search_effects import (
     BeginGeneration,

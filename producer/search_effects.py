@@ -4,7 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from producer.qdrant_points import Collection, PointId, UserId
+from producer.qdrant_search import Collection, PointId, UserId
 from producer.results import Vector
 from producer.wire.keys import SearchKeys
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from producer import requests
 from producer.errors import ConfigurationError, StoreUnavailable
-from producer.qdrant_points import NO_COLLECTION, Collection, UserId
+from producer.qdrant_search import NO_COLLECTION, Collection, UserId
 from producer.search_call import Plan, SearchCall, Setup
 from producer.search_effects import Forget, Locate, SearchFlow
 from producer.search_results import SearchResults

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from producer.qdrant import QdrantAddress, connect, connect_async
-from producer.qdrant_points import (
+from producer.qdrant_search import (
     Candidate,
     Collection,
     Payload,

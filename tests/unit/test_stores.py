@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from producer import AsyncQdrantStore, ConfigurationError, InvalidRequest, QdrantStore, StoreUnavailable
-from producer.qdrant_points import Collection
+from producer.qdrant_search import Collection
 from tests.unit.searching import fill, make_collection, point_alias, provenance, qdrant
 
 VECTOR = np.ones(4, dtype=np.float32)

@@ -47,14 +47,12 @@ def collection_errors(place: str, collection: str) -> Iterator[None]:
         with store_errors(place or "the store"):
             yield
     except StoreUnavailable as error:
-        if getattr(error.__cause__, "status_code", None) == 404:
-            raise gone from error
+        cause = error.__cause__
+        if getattr(cause, "status_code", None) == 404 or _NOT_FOUND.fullmatch(str(cause)):
+            raise gone from cause
         raise
-    except (KeyError, ValueError) as error:
-        # What the embedded store says; a KeyError if the collection goes while it looks.
-        if isinstance(error, KeyError) or _NOT_FOUND.fullmatch(str(error)):
-            raise gone from error
-        raise
+    except KeyError as error:  # of the embedded engine, if the collection goes while it looks
+        raise gone from error
 
 
 def check_field(user_field: str) -> None:
