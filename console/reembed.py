@@ -13,10 +13,10 @@ from console.progress import run_progress
 from console.reembed_switch import rollback, switch
 from producer import ConfigurationError, HeadraceError, Producer, ProducerSettings
 from producer.bulk.order import Order
-from producer.bulk.pipeline import Outcome
-from producer.bulk.runs import run_order
+from producer.bulk.pipeline import Outcome, look
+from producer.bulk.runs import run_order, state_directory
 from producer.bulk.survey import survey
-from producer.bulk.urls import STANDARD, open_source
+from producer.bulk.urls import STANDARD, open_sink, open_source
 from producer.core import DEFAULT_WINDOW
 from producer.errors import RedisUnavailable, ResultTimeout, StoreUnavailable
 from producer.settings import StoreSettings, load
@@ -74,8 +74,7 @@ def run(
     settings = load(ProducerSettings, os.environ, **flags)
     store = load(StoreSettings, os.environ, state_dir=state_dir)
     if dry_run:
-        with Producer(settings) as producer:
-            views.show(views.survey_table(survey(producer, open_source(order, store), order)))
+        _show_what_it_takes(order, settings, store)
         return
     with Producer(settings) as producer:
         require_pool(producer, "embed")
@@ -122,6 +121,14 @@ def _template(template: str | None, fields: tuple[str, ...]) -> str:
     if template is not None and fields:
         raise ConfigurationError("--text and --field say the same thing twice: pass one of them")
     return TextTemplate.of_fields(fields or ("text",)).pattern if template is None else TextTemplate(template).pattern
+
+
+def _show_what_it_takes(order: Order, settings: ProducerSettings, store: StoreSettings) -> None:
+    source = open_source(order, store)
+    with Producer(settings) as producer:
+        if producer.queue_state("embed").card:  # it says how long vectors are, which a sink wants to know
+            look(producer, source, open_sink(order, store, source), order, state_dir=state_directory(store))
+        views.show(views.survey_table(survey(producer, source, order)))
 
 
 def _run_here(order: Order, settings: ProducerSettings, store: StoreSettings) -> None:

@@ -69,6 +69,21 @@ def reembed(
         sink.close()
 
 
+def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_dir: Path) -> int:
+    """Look whether `reembed` could begin, and change nothing; the answer is how many rows are written already.
+
+    Raises what `reembed` would raise at once. The pool must have run.
+    """
+    try:
+        source.check()
+        space = _space(producer, source, sink, order)
+        start = _where_to_start(CheckpointFile(state_dir / "reembed", space.run), source, sink, order)
+        sink.check(space, resuming=start.mark is not None, overwrite=order.overwrite)
+        return start.rows
+    finally:
+        sink.close()
+
+
 def _space(producer: Producer, source: Source, sink: Sink, order: Order) -> Space:
     state = producer.queue_state("embed")
     dimension = state.card.dimension if state.card else producer.embed(_PROBE, order.kind).size
