@@ -99,18 +99,29 @@ def query_arguments(collection: Collection, vector: Vector, condition: Any, limi
     }
 
 
-def scroll_arguments(collection: Collection, ids: Sequence[PointId], condition: Any) -> dict[str, Any]:
-    """The arguments of `scroll` for a few points: unlike `retrieve` it takes conditions."""
-    return {"collection_name": collection.name, "scroll_filter": condition, "limit": len(ids), "with_payload": True}
+def retrieve_arguments(collection: Collection, ids: Sequence[PointId]) -> dict[str, Any]:
+    """The arguments of `retrieve`. An embedded store goes through all its points for whatever has conditions."""
+    return {"collection_name": collection.name, "ids": list(ids), "with_payload": True}
 
 
-def of_user(user_field: str, user_id: UserId, ids: Sequence[PointId] = ()) -> Any:
-    """The filter of a user's points, and of some of them if there are ids."""
+def of_user(user_field: str, user_id: UserId) -> Any:
+    """The filter of a user's points."""
     from qdrant_client import models  # noqa: PLC0415 - only who uses the store loads its client
 
-    whose = [models.FieldCondition(key=user_field, match=models.MatchValue(value=form)) for form in _forms(user_id)]
-    must: list[Any] = [models.Filter(should=list(whose))]
-    return models.Filter(must=[*must, models.HasIdCondition(has_id=list(ids))] if ids else must)
+    forms = [models.MatchValue(value=form) for form in _forms(user_id)]
+    return models.Filter(should=[models.FieldCondition(key=user_field, match=form) for form in forms])
+
+
+def _is_of_user(payload: Payload, user_field: str, user_id: UserId) -> bool:
+    """What `of_user` finds, for one point: dots lead into objects, "[]" into lists; one value of a list is enough."""
+    values: list[Any] = [payload]
+    for step in user_field.split("."):
+        name = step.removesuffix("[]")
+        values = [value[name] for value in values if isinstance(value, Mapping) and name in value]
+        if step != name:
+            values = [one for value in values if isinstance(value, list) for one in value]
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return any(type(one) is type(form) and one == form for one in flat for form in _forms(user_id))
 
 
 def _forms(user_id: UserId) -> list[UserId]:
@@ -131,10 +142,10 @@ def candidates(response: Any) -> list[Candidate]:
     ]
 
 
-def payloads(page: Any) -> dict[PointId, Payload]:
-    """Read what `scroll` answers."""
-    points, _ = page
-    return {_point_id(point.id): point.payload or {} for point in points}
+def payloads(points: Any, user_field: str, user_id: UserId) -> dict[PointId, Payload]:
+    """Read what `retrieve` answers, but for points that are not the user's."""
+    found = {_point_id(point.id): point.payload or {} for point in points}
+    return {point: payload for point, payload in found.items() if _is_of_user(payload, user_field, user_id)}
 
 
 def _point_id(value: Any) -> PointId:

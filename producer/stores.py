@@ -21,7 +21,7 @@ from producer.qdrant_search import (
     payloads,
     query_arguments,
     resolved,
-    scroll_arguments,
+    retrieve_arguments,
 )
 from producer.results import Vector
 
@@ -116,9 +116,8 @@ class QdrantStore:
     def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:
         """Like `VectorStore.fetch`."""
         with collection_errors(self.place, collection.name):
-            return payloads(
-                self._open().scroll(**scroll_arguments(collection, ids, of_user(self.user_field, user_id, ids)))
-            )
+            points = self._open().retrieve(**retrieve_arguments(collection, ids))
+            return payloads(points, self.user_field, user_id)
 
     def close(self) -> None:
         """Close the client, unless it is the application's."""
@@ -180,8 +179,8 @@ class AsyncQdrantStore:
     async def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:
         """Like `VectorStore.fetch`."""
         with collection_errors(self.place, collection.name):
-            arguments = scroll_arguments(collection, ids, of_user(self.user_field, user_id, ids))
-            return payloads(await self._open().scroll(**arguments))
+            points = await self._open().retrieve(**retrieve_arguments(collection, ids))
+            return payloads(points, self.user_field, user_id)
 
     async def close(self) -> None:
         """Like `QdrantStore.close`."""

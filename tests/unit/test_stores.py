@@ -26,13 +26,21 @@ def client() -> Iterator[QdrantClient]:
         make_collection(client, "blue", origin=provenance("offline"))
         point_alias(client, "blue")
         owners = {1: 7, 2: "7", 3: 8, 4: "07", 5: "x:7", 6: None, 7: [7], 8: -7}
-        fill(client, "blue", {point: {"user_id": owner, "meta": {"owner": owner}} for point, owner in owners.items()})
+        payloads = {point: _payload(owner) for point, owner in owners.items()}
+        fill(client, "blue", {**payloads, 9: {}, 10: {"user_id": True, "meta": [{"owner": 7}]}, 11: {"meta.owner": 7}})
         yield client
 
 
+def _payload(owner: Any) -> dict[str, Any]:
+    return {"user_id": owner, "meta": {"owner": owner}, "teams": [{"owner": "another"}, {"owner": owner}]}
+
+
 def found(client: QdrantClient, user: str | int, **options: Any) -> list[str | int]:
+    """The points that a search finds, which are also those of all points that it may fetch."""
     store = QdrantStore.of(client, "blue", **options)
-    return [candidate.id for candidate in store.nearest(BLUE, VECTOR, user, 10)]
+    ids = [candidate.id for candidate in store.nearest(BLUE, VECTOR, user, 10)]
+    assert sorted(store.fetch(BLUE, range(1, 12), user)) == sorted(ids)
+    return ids
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,7 @@ def found(client: QdrantClient, user: str | int, **options: Any) -> list[str | i
 def test_a_user_finds_the_own_points_alone(client: QdrantClient, user: str | int, points: list[int]) -> None:
     assert found(client, user) == points
     assert found(client, user, user_field="meta.owner") == points
+    assert found(client, user, user_field="teams[].owner") == points
     assert found(client, user, user_field="another") == []
 
 
