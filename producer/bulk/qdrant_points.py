@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 _NAMESPACE = UUID("6f4b3c1e-9d2a-5e87-8c40-2b7d1a9e5f36")
 """Fixed for ever: another one would write every point a second time."""
+
+_POINTS_OF_A_REQUEST = 128
+_BYTES_OF_A_REQUEST = 8 * 1024 * 1024
+"""A server takes 32 MiB, unless it is set up otherwise."""
+
+_BYTES_OF_A_NUMBER = 22
+"""A float32 as JSON, at most."""
 
 _LARGEST_ID = 2**64 - 1
 _INTEGERS = range(-(2**63), 2**64)
@@ -39,9 +46,20 @@ def point_id(identity: str | int) -> str | int:
     return str(uuid5(_NAMESPACE, json.dumps(identity)))
 
 
-def points_of(rows: Iterable[Embedded]) -> "list[models.PointStruct]":
-    """The points of rows; of two rows with one id the later one only."""
-    return list({point_id(row.record.id): point_of(row) for row in rows}.values())
+def requests_of(rows: Iterable[Embedded]) -> "Iterator[list[models.PointStruct]]":
+    """The points of rows, in portions that a server takes at once; of two with one id the later one wins."""
+    points: dict[Any, models.PointStruct] = {}
+    size = 0
+    for row in rows:
+        point = point_of(row)
+        more = len(json.dumps(point.payload)) + len(row.vector) * _BYTES_OF_A_NUMBER
+        if points and (len(points) >= _POINTS_OF_A_REQUEST or size + more > _BYTES_OF_A_REQUEST):
+            yield list(points.values())
+            points, size = {}, 0
+        points[point.id] = point
+        size += more
+    if points:
+        yield list(points.values())
 
 
 def _plain_fields(fields: Mapping[Any, Any]) -> dict[str, Any]:

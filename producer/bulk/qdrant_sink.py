@@ -8,15 +8,12 @@ from pathlib import Path
 from producer.bulk.collections import Collections, Layout
 from producer.bulk.ends import Embed, Embedded, Json, Source, Space, Totals
 from producer.bulk.patience import Patience
-from producer.bulk.qdrant_points import points_of
+from producer.bulk.qdrant_points import requests_of
 from producer.bulk.qdrant_source import QdrantSource
 from producer.bulk.verification import Sample, compare
 from producer.errors import ConfigurationError, VerificationFailed
 from producer.provenance import Provenance
 from producer.qdrant import QdrantAddress, connect
-
-_POINTS_OF_A_REQUEST = 128
-"""Far below a server's limit of 32 MiB, also with long vectors and texts."""
 
 _COSINE = "Cosine"
 
@@ -111,8 +108,7 @@ class QdrantSink:
             StoreUnavailable: it stays away, or refuses.
         """
         opened = self._opened()
-        for start in range(0, len(rows), _POINTS_OF_A_REQUEST):
-            points = points_of(rows[start : start + _POINTS_OF_A_REQUEST])
+        for points in requests_of(rows):
             self._patience(lambda points=points: opened.upsert(self._collection, points))  # type: ignore[misc]
             for point in points:
                 self._sample.add(point.id)

@@ -3,17 +3,24 @@
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qdrant_client import models
 
 from producer import ConfigurationError, StoreUnavailable
 from producer.bulk.conditions import Conditions
+from producer.bulk.order import Order
 from producer.bulk.patience import Patience
 from producer.bulk.qdrant_sink import QdrantSink
 from producer.bulk.qdrant_source import QdrantSource
-from producer.qdrant import QdrantAddress
+from producer.bulk.runs import run_order
+from producer.provenance import Provenance
+from producer.qdrant import QdrantAddress, connect
+from producer.settings import ProducerSettings, StoreSettings
+from tests.integration.harness.engine import Engine
 from tests.integration.harness.ports import free_port
 from tests.integration.harness.qdrant_program import QdrantServer
+from tests.integration.harness.site import Site
 from tests.unit.qdrant_stores import embed, fill, rows, space, totals
 
 NUMBERS = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=False)
@@ -86,6 +93,32 @@ def test_indexes_distance_and_alias_come_along(qdrant: QdrantServer) -> None:
     assert (info.config.metadata or {})["headrace"]["alias"] == alias
     for end in (sink, source, client):
         end.close()
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_collection_is_re_embedded_into_another_of_its_store(
+    solo: Site, qdrant: QdrantServer, tmp_path: Path, embedded: bool
+) -> None:
+    old, new, alias = (f"{name}-{uuid.uuid4()}" for name in ("old", "new", "alias"))
+    url = qdrant.url if not embedded else lambda name: f"qdrant+local:{tmp_path / 'store'}#{name}"
+    client = connect(QdrantAddress.parse(url(old)), create=True)
+    fill(client, old, {number: {"text": f"text {number}", "user": number % 3} for number in range(100)}, alias=alias)
+    store = StoreSettings(state_dir=str(tmp_path))
+    settings = ProducerSettings(redis_url=solo.url, namespace=solo.namespace, embed_model=solo.model)
+    with Engine(solo), solo.producer() as producer:
+        outcome = run_order(Order(source=url(alias), sink=url(new), window=32), settings, store)
+        vector = producer.embed("text 42", kind="passage")
+
+    assert (outcome.rows, outcome.rejected) == (100, 0)
+    assert outcome.checked == "100 points, 32 of them embedded again: least cosine 1.0000"
+    assert client.count(new).count == 100
+    point = client.retrieve(new, [42], with_vectors=True)[0]
+    assert point.payload == {"text": "text 42", "user": 0}
+    np.testing.assert_allclose(point.vector, vector / np.linalg.norm(vector), atol=1e-6)  # type: ignore[arg-type]
+    provenance = Provenance.read(client.get_collection(new).config.metadata)
+    assert provenance
+    assert (provenance.state, provenance.alias, provenance.dimension) == ("complete", alias, 8)
+    client.close()
 
 
 def test_a_server_that_keeps_no_metadata_is_refused_and_left_as_it_was(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from producer import StoreUnavailable
 from producer.bulk.patience import Patience
-from producer.bulk.qdrant_points import point_id, point_of, points_of
+from producer.bulk.qdrant_points import point_id, point_of, requests_of
 from producer.bulk.verification import SAMPLE, Sample
-from tests.unit.qdrant_stores import embedded
+from tests.unit.qdrant_stores import embedded, rows
 
 HEX = "6f4b3c1e9d2a5e878c402b7d1a9e5f36"
 UUID_TEXT = "6f4b3c1e-9d2a-5e87-8c40-2b7d1a9e5f36"
@@ -68,8 +68,15 @@ def test_payloads_are_json_whatever_the_source_gave() -> None:
 
 
 def test_of_two_rows_with_one_id_the_later_one_is_written() -> None:
-    points = points_of([embedded(1, "a"), embedded(2, "b"), embedded(1, "c")])
+    (points,) = requests_of([embedded(1, "a"), embedded(2, "b"), embedded(1, "c")])
     assert [(point.id, (point.payload or {})["text"]) for point in points] == [(1, "c"), (2, "b")]
+
+
+def test_requests_are_small_enough_for_a_server() -> None:
+    assert [len(points) for points in requests_of(rows(300))] == [128, 128, 44]
+    long = [embedded(number, "x", notes="n" * 3_000_000) for number in range(5)]
+    assert [len(points) for points in requests_of(long)] == [2, 2, 1]
+    assert [len(points) for points in requests_of([embedded(1, "x", notes="n" * 20_000_000)])] == [1]
 
 
 class Flaky:
