@@ -57,6 +57,9 @@ def test_an_alias_goes_to_what_was_filled_for_it_and_back(collections: Collectio
     assert (move.target, move.current) == ("v2", "v1")
     assert collections.aliases() == {"contacts": "v2"}
 
+    with pytest.raises(ConfigurationError, match="no complete collection was filled for contacts"):
+        plan_switch(collections, "contacts")
+
     move = rollback(collections)
     assert (move.target, move.current) == ("v1", "v2")
     assert collections.aliases() == {"contacts": "v1"}

@@ -204,6 +204,23 @@ def test_an_abandoned_run_s_points_go_when_it_starts_anew(store: QdrantClient, t
     assert run(address_in(tmp_path, "new"), rows(5)).startswith("5 points")
 
 
+def test_what_a_run_has_completed_is_not_begun_anew_unasked(store: QdrantClient, tmp_path: Path) -> None:
+    run(address_in(tmp_path, "new"), rows(9))
+    sink = QdrantSink(address_in(tmp_path, "new"))
+    with pytest.raises(ConfigurationError, match="new has 9 points"):
+        sink.check(space(), resuming=False, overwrite=False)
+    sink.check(space(), resuming=True, overwrite=False)  # it ended before its checkpoint said so
+    sink.close()
+
+
+def test_another_run_s_empty_collection_is_not_gone_on_with(store: QdrantClient, tmp_path: Path) -> None:
+    run(address_in(tmp_path, "new"), [], of=space(run="other"))
+    sink = QdrantSink(address_in(tmp_path, "new"))
+    with pytest.raises(ConfigurationError, match="no longer what that run was filling"):
+        sink.begin(space(), {"rows": 5, "sample": [1]})
+    sink.close()
+
+
 def test_a_collection_that_is_gone_is_not_resumed(store: QdrantClient, sink: QdrantSink) -> None:
     sink.check(space(), resuming=True, overwrite=False)
     with pytest.raises(ConfigurationError, match="no longer what that run was filling: start it without --resume"):

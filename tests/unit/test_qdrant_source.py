@@ -112,6 +112,7 @@ def test_conditions_are_applied_by_the_store(store: QdrantClient, tmp_path: Path
     assert source.count(Conditions.parse(["user=4", "x=1"])) == 0
     assert source.count(ALL) == 100
     assert filter_of(ALL) is None
+    assert filter_of(Conditions.parse([f"v={2**64}"])) is None  # a server refuses such a number
     source.close()
 
 
