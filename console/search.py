@@ -26,6 +26,8 @@ from producer.wire.models import resolve
 from workers.options import Command, settings_options
 
 _NOT_FOR_SEARCHING = {"bulk_timeout_s", "lane_limit", "lane_limit_bytes"}
+_LEAST_TEXT_WIDTH = 24
+_ID_WIDTH = 10
 _TEXT_WIDTH = 80
 
 
@@ -96,10 +98,10 @@ def _missing_rerank_pool(producer: Producer) -> UnknownModel | None:
 
 def _view(found: SearchResults) -> list[Table | Text]:
     table = Table()
-    for heading in ("rank", "by vectors", "vector score", "rerank score"):
+    for heading in ("rank", "vector\nrank", "vector\nscore", "rerank\nscore"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("text")
-    table.add_column("id", no_wrap=True)
+    table.add_column("text", min_width=_LEAST_TEXT_WIDTH)
+    table.add_column("id", no_wrap=True, max_width=_ID_WIDTH)
     for hit in found.results:
         reranked = "-" if hit.rerank_score is None else f"{hit.rerank_score:.4f}"
         numbers = (str(hit.rank), str(hit.vector_rank), f"{hit.vector_score:.4f}", reranked)
