@@ -97,6 +97,9 @@ class Source(Protocol):
             InvalidRequest: it is not what it claims to be, from somewhere on (`bad_record`).
         """
 
+    def close(self) -> None:
+        """Let go of files and connections."""
+
 
 class Sink(Protocol):
     """Where vectors go. Its constructor opens nothing; nothing of it is visible to readers before `finish`."""

@@ -40,6 +40,9 @@ class IterableSource:
         """What the caller said; None with conditions."""
         return None if where else self._count
 
+    def close(self) -> None:
+        """Nothing stays open once nobody asks for records."""
+
     def records(self, where: Conditions, after: Json = None) -> Iterator[Record | Spoilt]:
         """Yield the records that fit, after a position.
 

@@ -49,6 +49,9 @@ class JsonlSource:
         with opened(self.path) as stream:
             return sum(not line.isspace() for _, line in self._lines(stream, 0))
 
+    def close(self) -> None:
+        """Nothing stays open once nobody asks for records."""
+
     def records(self, where: Conditions, after: Json = None) -> Iterator[Record | Spoilt]:
         """Yield the records that fit, in order, after a position.
 

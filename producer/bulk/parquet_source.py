@@ -49,6 +49,9 @@ class ParquetSource:
             rows: int = file.metadata.num_rows
             return rows
 
+    def close(self) -> None:
+        """Nothing stays open once nobody asks for records."""
+
     def records(self, where: Conditions, after: Json = None) -> Iterator[Record | Spoilt]:
         """Yield the records that fit, in order, after a position; row groups that are behind it are not read.
 

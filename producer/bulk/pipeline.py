@@ -67,6 +67,7 @@ def reembed(
             return _outcome(end, kept, elapsed_s=run.meter.elapsed_s, resumed_rows=start.rows)
     finally:
         sink.close()
+        source.close()
 
 
 def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_dir: Path) -> int:
@@ -82,6 +83,7 @@ def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_
         return start.rows
     finally:
         sink.close()
+        source.close()
 
 
 def _space(producer: Producer, source: Source, sink: Sink, order: Order) -> Space:

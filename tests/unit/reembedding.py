@@ -56,6 +56,9 @@ class MemorySource:
     def count(self, where: Conditions) -> int | None:
         return None if where else len(self.items)
 
+    def close(self) -> None:
+        pass
+
     def records(self, where: Conditions, after: Json = None) -> Iterator[Record | Spoilt]:
         for number, item in enumerate(self.items[after or 0 :], (after or 0) + 1):
             place = f"memory row {number}"
