@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+from contextlib import closing
 from typing import Any
 
 import click
@@ -14,9 +15,9 @@ from console.reembed_switch import rollback, switch
 from producer import ConfigurationError, HeadraceError, Producer, ProducerSettings
 from producer.bulk.order import Order
 from producer.bulk.pipeline import Outcome, look
-from producer.bulk.runs import run_order, state_directory
+from producer.bulk.runs import open_ends, run_order, state_directory
 from producer.bulk.survey import survey
-from producer.bulk.urls import STANDARD, open_sink, open_source
+from producer.bulk.urls import STANDARD
 from producer.core import DEFAULT_WINDOW
 from producer.errors import RedisUnavailable, ResultTimeout, StoreUnavailable
 from producer.settings import StoreSettings, load
@@ -124,10 +125,10 @@ def _template(template: str | None, fields: tuple[str, ...]) -> str:
 
 
 def _show_what_it_takes(order: Order, settings: ProducerSettings, store: StoreSettings) -> None:
-    source = open_source(order, store)
-    with Producer(settings) as producer:
+    source, sink = open_ends(order, store)
+    with Producer(settings) as producer, closing(source):
         if producer.queue_state("embed").card:  # it says how long vectors are, which a sink wants to know
-            look(producer, source, open_sink(order, store, source), order, state_dir=state_directory(store))
+            look(producer, source, sink, order, state_dir=state_directory(store))
         views.show(views.survey_table(survey(producer, source, order)))
 
 

@@ -13,13 +13,14 @@ from producer.errors import ConfigurationError
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A re-embedding. `source` and `sink` are URLs or paths; `template` is a `TextTemplate`'s pattern.
+    """A re-embedding. `source` and `sink` are URLs or paths, empty where the ends themselves are passed along;
+    `template` is a `TextTemplate`'s pattern.
 
     `max_failures` is how many rows may fail before the run stops, None a tenth of those read.
     """
 
-    source: str
-    sink: str
+    source: str = ""
+    sink: str = ""
     template: str = "{text}"
     id_field: str = "id"
     kind: str = "passage"

@@ -5,42 +5,40 @@ from pathlib import Path
 from producer.bulk.ends import Sink, Source
 from producer.bulk.jsonl_sink import JsonlSink
 from producer.bulk.jsonl_source import JsonlSource
-from producer.bulk.order import Order
 from producer.bulk.parquet_sink import ParquetSink
 from producer.bulk.parquet_source import ParquetSource
 from producer.bulk.qdrant_sink import QdrantSink
 from producer.bulk.qdrant_source import QdrantSource
 from producer.qdrant import SCHEMES, QdrantAddress
-from producer.settings import StoreSettings
 
 STANDARD = "-"
 """Standard input or output."""
 
 
-def open_source(order: Order, store: StoreSettings) -> Source:
-    """The order's source: a collection of Qdrant's, a Parquet file, or JSON Lines.
+def open_source(url: str, *, id_field: str = "id", api_key: str = "") -> Source:
+    """A source by its URL or path: a collection of Qdrant's (with its API key), a Parquet file, or JSON Lines.
 
     Raises:
-        ConfigurationError: it is written like a URL and is none of ours.
+        ConfigurationError: it is written like a URL of Qdrant's and is none.
     """
-    if _is_qdrant(order.source):
-        return QdrantSource(QdrantAddress.parse(order.source), store.qdrant_api_key)
-    if order.source.endswith(".parquet"):
-        return ParquetSource(order.source, id_field=order.id_field)
-    return JsonlSource(order.source, id_field=order.id_field)
+    if _is_qdrant(url):
+        return QdrantSource(QdrantAddress.parse(url), api_key)
+    if url.endswith(".parquet"):
+        return ParquetSource(url, id_field=id_field)
+    return JsonlSource(url, id_field=id_field)
 
 
-def open_sink(order: Order, store: StoreSettings, source: Source) -> Sink:
-    """The order's sink; a collection takes over the payload indexes of a source that is one, too.
+def open_sink(url: str, *, source: Source | None = None, api_key: str = "") -> Sink:
+    """A sink by its URL or path; a collection takes over the payload indexes of a source that is one, too.
 
     Raises:
-        ConfigurationError: it is written like a URL and is none of ours.
+        ConfigurationError: it is written like a URL of Qdrant's and is none.
     """
-    if _is_qdrant(order.sink):
-        return QdrantSink(QdrantAddress.parse(order.sink), store.qdrant_api_key, source=source)
-    if order.sink.endswith(".parquet"):
-        return ParquetSink(order.sink)
-    return JsonlSink(order.sink)
+    if _is_qdrant(url):
+        return QdrantSink(QdrantAddress.parse(url), api_key, source=source)
+    if url.endswith(".parquet"):
+        return ParquetSink(url)
+    return JsonlSink(url)
 
 
 def absolute(end: str) -> str:

@@ -159,4 +159,4 @@ def records(count: int) -> list[dict[str, Any]]:
 def start(source: MemorySource, sink: MemorySink, folder: Path, *, seed: int = 1, **order: Any) -> Outcome:
     """Call `reembed` once; the sink's fate is the process's."""
     producer = cast(Producer, FakeProducer(seed, sink.fate))
-    return reembed(producer, source, sink, Order(source="", sink="", **order), state_dir=folder)
+    return reembed(producer, source, sink, Order(**order), state_dir=folder)
