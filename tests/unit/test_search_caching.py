@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient, models
 
-from producer.search_effects import Embed, Fetch, Nearest, WriteCache
+from producer.search_effects import BeginGeneration, Embed, Fetch, Nearest, WriteCache
 from producer.wire.keys import SearchKeys
 from producer.wire.searches import GENERATION_BYTES
 from tests.unit.searching import SearchRig, contacts, fill, make_collection, point_alias, qdrant
@@ -204,7 +204,7 @@ def test_a_generation_that_was_evicted_is_a_miss(rig: SearchRig) -> None:
 
 
 def test_two_first_searches_at_once_share_a_generation(rig: SearchRig) -> None:
-    rig.before[Embed] = lambda: rig.search(query="meanwhile")
+    rig.before[BeginGeneration] = lambda: rig.search(query="meanwhile")
 
     rig.search()
 
