@@ -73,7 +73,7 @@ def main(
     if missing is not None:
         found = dataclasses.replace(found, fallback_used=True, fallback_reason=f"{missing.code}: {missing}")
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found)))
+        click.echo(json.dumps(_as_json(found)))
     else:
         show(*_view(found))
 
@@ -94,6 +94,12 @@ def _missing_rerank_pool(producer: Producer) -> UnknownModel | None:
     except UnknownModel as error:
         return error
     return None
+
+
+def _as_json(found: SearchResults) -> dict[str, Any]:
+    told = dataclasses.asdict(found)
+    times = {stage: None if time_ms is None else round(time_ms, 3) for stage, time_ms in told["timings_ms"].items()}
+    return {**told, "timings_ms": times}
 
 
 def _view(found: SearchResults) -> list[Table | Text]:
