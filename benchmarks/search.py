@@ -46,11 +46,12 @@ def run(*, scale: float = 1.0) -> list[Finding]:
     with _served() as (place, producer, store), SemanticSearch(producer, store, text=_TEXT) as search:
         for query in warm_up:
             search.search(0, query)
-        cold = _search(search, cold_texts)
-        for query in known_texts:
-            producer.embed(query)
-        known = _search(search, known_texts)
-        cached = _search(search, cold_texts) + _search(search, known_texts)
+        cold, known = [], []
+        for number, (new, embedded) in enumerate(zip(cold_texts, known_texts, strict=True)):
+            cold.append(search.search(number % _USERS, new))
+            producer.embed(embedded)
+            known.append(search.search(number % _USERS, embedded))
+        cached = [search.search(number % _USERS, query) for number, query in enumerate(cold_texts)]
         network_ms = _round_trip_ms(place)
     _check(cold, lambda one: not one.cached and one.embedding_cached is False)
     _check(known, lambda one: not one.cached and one.embedding_cached is True)
@@ -96,10 +97,6 @@ def _served() -> Iterator[tuple[Site, Producer, QdrantStore]]:
         client.upsert("contacts", points)
         yield place, producer, QdrantStore.of(client, "contacts")
     client.close()
-
-
-def _search(search: SemanticSearch, texts: Sequence[str]) -> list[SearchResults]:
-    return [search.search(number % _USERS, query) for number, query in enumerate(texts)]
 
 
 def _round_trip_ms(place: Site) -> float:
