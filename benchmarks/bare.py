@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from benchmarks.noop_pool import DIMENSION
-from console.children import end_with_parent
+from producer.orphans import end_with_parent
 
 STREAM, GROUP, CHANNEL = "bare:jobs", "group", "bare:hints"
 VECTOR = bytes(4 * DIMENSION)

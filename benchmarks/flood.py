@@ -8,8 +8,8 @@ from itertools import count
 
 from benchmarks.corpus import texts
 from benchmarks.site import Site
-from console.children import end_with_parent
 from producer import Producer
+from producer.orphans import end_with_parent
 
 _TEXTS = 64
 """Every so many rows the lengths repeat, so that any stretch of the flood is as hard as any other."""

@@ -21,8 +21,8 @@ from benchmarks.corpus import texts
 from benchmarks.finding import Finding, in_turns
 from benchmarks.memory_of import watching
 from benchmarks.site import site
-from console.children import end_with_parent
 from producer import Producer
+from producer.orphans import end_with_parent
 
 _CLIENTS = 8
 _SINGLES = 160

@@ -11,9 +11,9 @@ from typing import Any
 
 import redis
 
-from console.children import end_with_parent
 from console.redis_server import RedisServer, find_server
 from producer import Producer
+from producer.orphans import end_with_parent
 from producer.wire.models import OFFLINE, TaskName
 
 _READY_S = 180.0

@@ -1,22 +1,13 @@
 """Child processes that end with their parent, however the parent ends."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import workers
-
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Run in a child before its program starts: on Linux, have the kernel send SIGTERM when the parent is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+from producer.orphans import end_with_parent
 
 
 def start_module(module: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

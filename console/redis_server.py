@@ -15,8 +15,8 @@ from typing import Self
 import redis
 from redis.exceptions import RedisError
 
-from console.children import end_with_parent
 from producer.errors import ConfigurationError
+from producer.orphans import end_with_parent
 
 _START_S = 20.0
 _STOP_S = 10.0

@@ -11,8 +11,8 @@ from typing import Any, Self
 import redis
 from redis.exceptions import RedisError
 
-from console.children import end_with_parent
 from console.redis_server import RedisServer
+from producer.orphans import end_with_parent
 from tests.integration.harness.ports import free_port
 from tests.integration.harness.waiting import wait_until
 
