@@ -17,6 +17,7 @@ import trustme
 from console.redis_server import RedisServer
 from producer import ConfigurationError, Producer, RedisUnavailable
 from tests.conftest import Servers
+from tests.integration.harness.detached import detach_script, run_burst, status_of
 from tests.integration.harness.engine import Engine
 from tests.integration.harness.fake_model import vector_of
 from tests.integration.harness.ports import free_port
@@ -103,6 +104,15 @@ def test_both_clients_and_a_worker_over_tls(tls: TlsServer) -> None:
         assert np.array_equal(asyncio.run(_embed(site, "async")), vector_of("async"))
         wait_until(lambda: tls.encrypted_connections("xreadgroup"), what="the worker's encrypted connection")
         assert tls.encrypted_connections("subscribe") > 0
+
+
+def test_a_detached_run_over_tls(tls: TlsServer, tmp_path: Path) -> None:
+    site = tls.site(tls.url(**tls.client.of_client))
+    job_id = detach_script(site, tmp_path / "source.json", "finish")
+
+    run_burst(site, tmp_path / "worker")
+
+    assert status_of(site, job_id) == "finished"
 
 
 def test_another_authority_is_refused(tls: TlsServer) -> None:
