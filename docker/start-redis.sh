@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes the server's ACL file, users.acl with the passwords' hashes in it, and becomes the Redis server that reads it:
 #   start-redis.sh OPTION…          (options of redis-server)
-# HEADRACE_NAMESPACE      comes before every pattern of keys and channels (default: none)
+# HEADRACE_NAMESPACE      comes before every pattern of keys and channels but RQ's (default: none)
 # HEADRACE_REDIS_SERVER   the server program (default: redis-server)
 # HEADRACE_SECRETS_DIR    where the passwords are, a file redis-<user> for each (default: /run/secrets)
 # HEADRACE_USERS_FILE     the users (default: users.acl beside this script)
@@ -63,6 +63,7 @@ esac
 rm -f "$acl"
 (
   umask 077
-  sed -e "s/~/~$prefix/g" -e "s/&/\\&$prefix/g" -e "s/${unknown:-^$}//" "$users" | write_acl >"$acl"
+  sed -e "s/~/~$prefix/g" -e "s/&/\\&$prefix/g" -e "s/\([~&]\)${prefix}rq:/\1rq:/g" \
+    -e "s/${unknown:-^$}//" "$users" | write_acl >"$acl"
 )
 exec "$server" --aclfile "$acl" "$@"

@@ -26,8 +26,9 @@ from producer.bulk.jobs import KEPT_S
 from producer.connection import redis_errors
 from producer.errors import InvalidRequest, ResultTimeout
 
-SILENT_S = 150.0
-"""A worker that says nothing for so long is gone: RQ's beat every 30 seconds at least while they run a job."""
+SILENT_S = 180.0
+"""A worker that says nothing for so long is gone: RQ's beat every 30 seconds while they run a job, and RQ has forgotten
+150 seconds after the last beat what was running."""
 
 _STOP_WITHIN_S = 30.0
 _ASK_AGAIN_S = 2.0

@@ -16,7 +16,7 @@ from producer.hints import Switchboard
 from producer.search_effects import BeginGeneration, Forget, ReadCache, WriteCache
 from producer.wire.keys import Lane, SearchKeys
 from tests.conftest import StartPool
-from tests.integration.harness import commands
+from tests.integration.harness import commands, detached
 from tests.integration.harness.engine import Engine
 from tests.integration.harness.fake_model import HOLD, FakeModel, Record, vector_of, vectors_of
 from tests.integration.harness.guarded import ADMIN, USERS, Guarded, guarded_redis
@@ -30,8 +30,14 @@ LATE_S = 0.2
 
 Heard = list[bytes]
 
-UNSENT = {"producer": {"ping"}, "worker": {"ping", "xgroup|delconsumer", "xtrim"}, "operator": set[str]()}
-"""Granted, and not sent here: for a health check in the URL, consumers idle for an hour, 128 MiB of dead letters."""
+UNSENT = {
+    "producer": {"ping"},
+    "worker": {"ping", "xgroup|delconsumer", "xtrim"},
+    "reembed": {"get"},
+    "operator": set[str](),
+}
+"""Granted, and not sent here: for a health check in the URL, consumers idle for an hour, 128 MiB of dead letters, a job
+of RQ's whose worker died the moment it took it."""
 
 
 @pytest.fixture
@@ -167,12 +173,14 @@ def test_the_operator_looks_and_tries(guarded: Guarded, tmp_path: Path) -> None:
         commands.check_success(commands.call(guarded.site("worker"), "health", "embed"))
 
 
-def test_every_granted_command_is_sent(guarded: Guarded, start: Callable[..., PoolProgram], record: Record) -> None:
-    used = {"producer": _used_by_a_producer(guarded)}
+def test_every_granted_command_is_sent(
+    guarded: Guarded, start: Callable[..., PoolProgram], record: Record, tmp_path: Path
+) -> None:
+    used = {"producer": _used_by_a_producer(guarded), "reembed": _used_by_detached_runs(guarded, tmp_path)}
     guarded.site("operator").client.xadd(guarded.site("operator").queue().lane(Lane.BULK), {"no": "job"})
     asyncio.run(_leave_rows_behind(guarded))
     used["worker"] = _used_by_a_worker(guarded, start, record)
-    used["operator"] = _used_by_an_operator(guarded)
+    used["operator"] = _used_by_an_operator(guarded, tmp_path)
 
     assert {user: guarded.granted(user) - used[user] - UNSENT[user] for user in USERS} == {
         user: set() for user in USERS
@@ -181,7 +189,14 @@ def test_every_granted_command_is_sent(guarded: Guarded, start: Callable[..., Po
 
 def _used_by_a_producer(guarded: Guarded) -> set[str]:
     guarded.admin.config_resetstat()
-    with guarded.site("producer").producer() as producer:
+    _ask_all(guarded, "producer")
+    _cache_a_search(guarded, "producer")
+    return guarded.used()
+
+
+def _ask_all(guarded: Guarded, user: str) -> None:
+    """Send all that the work of a producer takes."""
+    with guarded.site(user).producer() as producer:
         for _ in range(2):  # the second time it joins a row in flight
             with pytest.raises(ResultTimeout):
                 producer.embed("nobody is there", timeout_s=LATE_S)
@@ -189,8 +204,6 @@ def _used_by_a_producer(guarded: Guarded) -> set[str]:
                 list(producer.iter_embed(["nor for this"], timeout_s=LATE_S))
         producer.cached(TEXTS)
         producer.queue_states()
-    _cache_a_search(guarded, "producer")
-    return guarded.used()
 
 
 def _cache_a_search(guarded: Guarded, user: str) -> None:
@@ -200,6 +213,16 @@ def _cache_a_search(guarded: Guarded, user: str) -> None:
     with guarded.client(user) as client:
         for effect in (ReadCache(keys, "digest"), begin, write, Forget(keys)):
             search_cache.perform(client, effect)
+
+
+def _used_by_detached_runs(guarded: Guarded, folder: Path) -> set[str]:
+    orders = {"good": ["finish"], "bad": ["configuration"], "long": ["hold", "finish"]}
+    for name, steps in orders.items():
+        detached.detach_script(guarded.site("operator"), folder / f"{name}.json", *steps)
+    guarded.admin.config_resetstat()
+    _ask_all(guarded, "reembed")
+    detached.take_over(guarded.site("reembed"), folder, folder / "long.json")
+    return guarded.used()
 
 
 async def _leave_rows_behind(guarded: Guarded) -> None:
@@ -226,10 +249,14 @@ def _used_by_a_worker(guarded: Guarded, start: Callable[..., PoolProgram], recor
     return guarded.used()
 
 
-def _used_by_an_operator(guarded: Guarded) -> set[str]:
+def _used_by_an_operator(guarded: Guarded, folder: Path) -> set[str]:
     guarded.load_scripts()
-    guarded.admin.config_resetstat()
     site = guarded.site("operator")
+    abandoned = detached.abandon(site, folder, guarded.site("reembed"))
+    guarded.admin.config_resetstat()
+    for job_id in (abandoned, detached.detach_script(site, folder / "queued.json", "finish")):
+        commands.check_success(detached.call(site, "cancel", job_id))
+    detached.look_at_all(site)
     commands.check_success(commands.call(site, "status"))
     with site.producer() as producer:
         producer.cached(TEXTS)

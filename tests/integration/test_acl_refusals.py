@@ -11,184 +11,30 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from redis.retry import Retry
 
 from producer.wire import scripts
-from producer.wire.keys import GROUP, Kind, Lane, QueueKeys, digest, pools_key
-from producer.wire.messages import EntrySize
-from producer.wire.models import resolve
-from producer.wire.scripts import Argument
+from producer.wire.keys import GROUP, Lane
 from tests.integration.harness.guarded import USERS, Guarded, guarded_redis
-
-Command = tuple[Argument, ...]
-
-QUEUE = QueueKeys.of(resolve("embed", "fake"))
-RANKING = QueueKeys.of(resolve("rerank", "fake"))
-DIGEST = digest(Kind.PASSAGE, "a text")
-JOBS, BULK, DEAD = QUEUE.lane(Lane.INTERACTIVE), QUEUE.lane(Lane.BULK), QUEUE.dead
-REPLY, SCORE, WAIT = QUEUE.reply(DIGEST), RANKING.reply(DIGEST), QUEUE.wait(DIGEST)
-POOLS, LOAD, CARD, WORKERS, STATS = pools_key(), QUEUE.load, QUEUE.card, QUEUE.workers, QUEUE.stats
-ENTRY = "1-1"
-SIZE = EntrySize(id=ENTRY.encode(), rows=1, size_bytes=10)
-
-FROM_EVERYBODY: list[Command] = [
-    ("ACL", "LIST"),
-    ("ACL", "SETUSER", "producer", "+@all"),
-    ("ACL", "WHOAMI"),
-    ("BGREWRITEAOF",),
-    ("CLIENT", "KILL", "TYPE", "normal"),
-    ("CLIENT", "LIST"),
-    ("CLIENT", "PAUSE", 1),
-    ("CLUSTER", "INFO"),
-    ("COMMAND", "COUNT"),
-    ("CONFIG", "GET", "*"),
-    ("CONFIG", "SET", "dir", "/tmp"),
-    ("COPY", REPLY, "emb:copy"),
-    ("DBSIZE",),
-    ("DEBUG", "SLEEP", 0),
-    ("DEL", JOBS),
-    ("DEL", REPLY),
-    ("DEL", DEAD),
-    ("DEL", CARD),
-    ("DUMP", REPLY),
-    ("EVAL", "return 1", 0),
-    ("EVAL_RO", "return 1", 0),
-    ("EXPIRE", JOBS, 1),
-    ("FAILOVER",),
-    ("FCALL", "function", 0),
-    ("FLUSHALL",),
-    ("FLUSHDB",),
-    ("FUNCTION", "LOAD", "#!lua name=mine\n"),
-    ("GETDEL", REPLY),
-    ("KEYS", "*"),
-    ("LATENCY", "RESET"),
-    ("MEMORY", "DOCTOR"),
-    ("MIGRATE", "127.0.0.1", 1, REPLY, 0, 1),
-    ("MODULE", "LIST"),
-    ("MODULE", "LOAD", "/tmp/module.so"),
-    ("MONITOR",),
-    ("MOVE", REPLY, 1),
-    ("OBJECT", "FREQ", REPLY),
-    ("PERSIST", REPLY),
-    ("PSUBSCRIBE", "*"),
-    ("PSUBSCRIBE", "hint:*"),
-    ("PUBLISH", "news", "text"),
-    ("PUBSUB", "CHANNELS"),
-    ("RANDOMKEY",),
-    ("RENAME", JOBS, BULK),
-    ("REPLICAOF", "NO", "ONE"),
-    ("RESTORE", "emb:new", 0, "payload"),
-    ("SAVE",),
-    ("SCAN", 0),
-    ("SCRIPT", "FLUSH"),
-    ("SCRIPT", "KILL"),
-    ("SELECT", 1),
-    ("SHUTDOWN", "NOSAVE"),
-    ("SLOWLOG", "GET"),
-    ("SORT", WORKERS),
-    ("SUBSCRIBE", "__keyspace@0__:*"),
-    ("SUBSCRIBE", "news"),
-    ("SWAPDB", 0, 1),
-    ("SYNC",),
-    ("TOUCH", REPLY),
-    ("UNLINK", JOBS),
-    ("UNLINK", WAIT),
-    ("XREAD", "STREAMS", DEAD, 0),
-    ("XREAD", "STREAMS", JOBS, 0),
-    ("XSETID", JOBS, "9-9"),
-    ("XTRIM", JOBS, "MAXLEN", 0),
-    *(("GET", key) for key in ("another", "emb", "embed", f"{REPLY}".upper(), f"other:{REPLY}")),
-    *(("XLEN", key) for key in ("another", f"other:{JOBS}", JOBS.replace("{embed:", "{other:"))),
-]
-
-FROM_PRODUCERS_AND_OPERATORS: list[Command] = [
-    ("MULTI",),
-    *(
-        command
-        for key in (REPLY, SCORE)
-        for command in (
-            ("SET", key, "forged"),
-            ("SET", key, "forged", "NX"),
-            ("SETEX", key, 60, "forged"),
-            ("GETEX", key, "PERSIST"),
-            ("APPEND", key, "forged"),
-            ("SETRANGE", key, 0, "forged"),
-            ("MSET", key, "forged"),
-            ("HSET", key, "field", "forged"),
-            ("PEXPIRE", key, 1),
-            ("XADD", key, "*", "field", "forged"),
-        )
-    ),
-    ("COPY", CARD, REPLY),
-    ("DEL", WAIT),
-    ("HDEL", WAIT, "entry"),
-    ("HGETALL", WAIT),
-    ("HDEL", WORKERS, "host/0"),
-    ("HSET", WORKERS, "host/0", "forged"),
-    ("HSET", POOLS, "embed:other", "forged"),
-    ("HSET", STATS, "rows", 0),
-    ("HINCRBY", LOAD, "bulk:rows", -5),
-    ("DEL", LOAD),
-    ("INFO",),
-    ("SCRIPT", "LOAD", "return 1"),
-    ("SCRIPT", "EXISTS", "0" * 40),
-    ("SET", CARD, "forged"),
-    ("SET", LOAD, "forged"),
-    ("SET", WAIT, "forged"),
-    ("XACK", JOBS, GROUP, ENTRY),
-    ("XADD", DEAD, "*", "dead:code", "forged"),
-    ("XAUTOCLAIM", JOBS, GROUP, "me", 0, "0"),
-    ("XCLAIM", JOBS, GROUP, "me", 0, ENTRY),
-    ("XDEL", JOBS, ENTRY),
-    ("XDEL", BULK, ENTRY),
-    ("XGROUP", "CREATE", JOBS, "mine", "0"),
-    ("XGROUP", "DELCONSUMER", JOBS, GROUP, "host/0"),
-    ("XGROUP", "DESTROY", JOBS, GROUP),
-    ("XGROUP", "SETID", JOBS, GROUP, "$"),
-    ("XINFO", "CONSUMERS", JOBS, GROUP),
-    ("XREADGROUP", "GROUP", GROUP, "me", "STREAMS", JOBS, ">"),
-]
-
-REFUSED: dict[str, list[Command]] = {
-    "producer": [
-        *FROM_EVERYBODY,
-        *FROM_PRODUCERS_AND_OPERATORS,
-        ("XRANGE", DEAD, "-", "+"),
-        ("XREVRANGE", DEAD, "+", "-"),
-        ("XDEL", DEAD, ENTRY),
-        ("XTRIM", DEAD, "MAXLEN", 0),
-        ("XREADGROUP", "GROUP", GROUP, "me", "STREAMS", DEAD, ">"),
-        ("XINFO", "STREAM", DEAD),
-    ],
-    "operator": [*FROM_EVERYBODY, *FROM_PRODUCERS_AND_OPERATORS],
-    "worker": [
-        *FROM_EVERYBODY,
-        *(
-            command
-            for key in (REPLY, SCORE)
-            for command in (
-                ("GET", key),
-                ("APPEND", key, "forged"),
-                ("HSET", key, "field", "forged"),
-                ("PEXPIRE", key, 1),
-                ("XADD", key, "*", "field", "forged"),
-            )
-        ),
-        ("HGETALL", POOLS),
-        ("HDEL", POOLS, "embed:fake"),
-        ("HSET", WAIT, "entry", "forged"),
-        ("HSET", STATS, "rows", 0),
-        ("SET", JOBS, "forged"),
-        ("SUBSCRIBE", "hint:anybody"),
-        ("XADD", JOBS, "*", "job", "forged"),
-        ("XADD", BULK, "*", "job", "forged"),
-        ("XDEL", DEAD, ENTRY),
-        ("XGROUP", "CREATE", DEAD, "mine", "0"),
-        ("XGROUP", "DESTROY", JOBS, GROUP),
-        ("XGROUP", "SETID", JOBS, GROUP, "$"),
-        ("XRANGE", DEAD, "-", "+"),
-        ("XREVRANGE", DEAD, "+", "-"),
-        ("XREADGROUP", "GROUP", GROUP, "me", "STREAMS", DEAD, ">"),
-        ("XAUTOCLAIM", DEAD, GROUP, "me", 0, "0"),
-    ],
-}
+from tests.integration.harness.refused import (
+    BULK,
+    CARD,
+    DEAD,
+    DETACHED_QUEUE,
+    DIGEST,
+    ENTRY,
+    JOB,
+    JOBS,
+    LOAD,
+    POOLS,
+    QUEUE,
+    REFUSED,
+    REGISTRY,
+    REPLY,
+    SCORE,
+    SIZE,
+    STATS,
+    WAIT,
+    WORKERS,
+    Command,
+)
 
 
 @pytest.fixture
@@ -203,8 +49,10 @@ def guarded(acl_server: Path, tmp_path: Path) -> Iterator[Guarded]:
             admin.xreadgroup(GROUP, "host/0", {lane: ">"})
         for key in (REPLY, SCORE, CARD):
             admin.set(key, "true")
-        for key in (WAIT, LOAD, WORKERS, STATS, POOLS):
+        for key in (WAIT, LOAD, WORKERS, STATS, POOLS, JOB):
             admin.hset(key, "field", "1")
+        admin.rpush(DETACHED_QUEUE, "a job")
+        admin.zadd(REGISTRY, {"a job": 1})
         yield guarded
 
 
@@ -248,7 +96,7 @@ def test_a_script_may_do_no_more_than_its_caller(guarded: Guarded, user: str) ->
     assert everything(guarded) == before
 
 
-@pytest.mark.parametrize("user", ["producer", "operator"])
+@pytest.mark.parametrize("user", ["producer", "reembed", "operator"])
 def test_the_workers_scripts_end_nothing_for_others(guarded: Guarded, user: str) -> None:
     guarded.load_scripts()
     before = everything(guarded)

@@ -9,8 +9,9 @@ from producer import QdrantStore, SemanticSearch
 from producer.wire.keys import SearchKeys
 from tests.integration.harness.engine import Engine
 from tests.integration.harness.guarded import Guarded, guarded_redis
+from tests.integration.harness.refused import Command
 from tests.integration.harness.searching import make_contacts
-from tests.integration.test_acl_refusals import Command, refusal
+from tests.integration.test_acl_refusals import refusal
 
 KEYS = SearchKeys(user_id=7)
 ENTRY = KEYS.entry("0" * 32)
@@ -35,7 +36,12 @@ FROM_WORKERS: list[Command] = [
     ("ZRANGE", KEYS.entries, 0, -1),
     ("ZADD", KEYS.entries, 1, "forged"),
 ]
-REFUSED = {"producer": FROM_ALL, "operator": FROM_ALL, "worker": FROM_ALL + FROM_WORKERS}
+REFUSED = {
+    "producer": FROM_ALL,
+    "operator": FROM_ALL,
+    "worker": FROM_ALL + FROM_WORKERS,
+    "reembed": FROM_ALL + FROM_WORKERS,
+}
 
 
 @pytest.mark.parametrize("user", ["producer", "operator"])

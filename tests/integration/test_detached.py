@@ -11,10 +11,12 @@ from producer.bulk.job_queue import QUEUE, ReembedJob, queue_name
 from tests.integration.harness import commands
 from tests.integration.harness.detached import (
     SCRIPTED_WORKER,
+    abandon,
     call,
     detach_script,
     listed,
     run_burst,
+    silence,
     start_rq,
     start_worker,
     status_of,
@@ -173,6 +175,16 @@ def test_ctrl_c_ends_the_watching_alone(solo: Site, source: Path, monkeypatch: p
     assert status_of(solo, job_id) == "queued"
 
 
+def test_an_abandoned_run_is_cancelled(solo: Site, source: Path, tmp_path: Path) -> None:
+    job_id = abandon(solo, tmp_path)
+    assert status_of(solo, job_id) == "abandoned"
+
+    commands.check_success(call(solo, "cancel", job_id))
+
+    run_burst(solo, tmp_path / "another")
+    assert status_of(solo, job_id) == "canceled"
+
+
 @pytest.mark.parametrize("command", ["watch", "cancel"])
 def test_an_unknown_job_is_one_line(solo: Site, command: str) -> None:
     commands.check_one_line(call(solo, command, "3fa9c1d20b7e"), "there is no detached job '3fa9c1d20b7e'")
@@ -226,11 +238,3 @@ def test_rq_info_shows_the_queue(solo: Site, source: Path, tmp_path: Path) -> No
 
     assert info.wait() == 0, info.stderr
     assert f"queue {queue_name(solo.namespace)} 1, 0 executing, 0 finished, 0 failed" in info.stdout
-
-
-def silence(site: Site) -> None:
-    """Let the time pass after which RQ takes a silent worker for gone."""
-    name = queue_name(site.namespace)
-    members: list[bytes] = site.client.zrange(f"rq:wip:{name}", 0, -1)  # type: ignore[assignment]
-    assert members
-    site.client.zadd(f"rq:wip:{name}", dict.fromkeys(members, 1))

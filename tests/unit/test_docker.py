@@ -20,8 +20,9 @@ import pytest
 import yaml
 
 import cli
+from console import reembed_jobs
 from producer import ProducerSettings
-from producer.settings import load
+from producer.settings import StoreSettings, load
 from producer.wire.models import DEFAULT_EMBED_MODEL, DEFAULT_RERANK_MODEL, OFFLINE, TASKS, TaskName
 from workers.models import offline
 from workers.settings import WorkerSettings
@@ -33,8 +34,10 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 DEFAULT_MODELS = {"embed": DEFAULT_EMBED_MODEL, "rerank": DEFAULT_RERANK_MODEL}
 REFERENCE_LIMITS = {"embed": (6, "6g"), "rerank": (4, "4g")}
 """CPUs and memory of the services that Headrace replaces."""
-SETTINGS_VARIABLES = {field.metadata["env"] for cls in (WorkerSettings, ProducerSettings) for field in fields(cls)}
+SETTINGS_CLASSES = (WorkerSettings, ProducerSettings, StoreSettings)
+SETTINGS_VARIABLES = {field.metadata["env"] for cls in SETTINGS_CLASSES for field in fields(cls)}
 SETTINGS_VARIABLES |= {f"{field.metadata['env']}_FILE" for field in fields(WorkerSettings) if field.metadata["secret"]}
+WORKER = ["headrace", "reembed", "worker"]
 OTHER_VARIABLES = {"PATH", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_SHARED_BLOBS", "ORT_DISABLE_TELEMETRY"}
 
 Instruction = tuple[str, str]
@@ -123,9 +126,10 @@ def test_the_build_copies_the_whole_project_and_nothing_else() -> None:
 def test_what_builds_stays_out_of_the_images() -> None:
     installs = [rest for _, found in STAGES.values() for name, rest in found if name == "RUN" and " install " in rest]
     assert all(line.count(" install ") == line.count("--no-cache-dir") for line in installs)
-    commands = [rest for stage in ("pool", *TASKS) for name, rest in STAGES[stage][1] if name == "RUN"]
-    assert [shlex.split(command)[0] for command in commands] == ["useradd"]
-    assert only("pool", "USER") == "10001:10001"
+    images = ("account", "pool", *TASKS, "reembed")
+    commands = [rest for stage in images for name, rest in STAGES[stage][1] if name == "RUN"]
+    assert [shlex.split(command)[0] for command in commands] == ["useradd", "install"]
+    assert only("pool", "USER") == only("reembed", "USER") == "10001:10001"
     assert "--uid 10001 " in commands[0]
 
 
@@ -198,6 +202,26 @@ def test_services_are_closed_to_the_outside(name: str) -> None:
     assert COMPOSE["networks"]["headrace"]["internal"] is True
 
 
+def test_detached_runs_have_a_worker_without_a_model(tmp_path: Path) -> None:
+    service, variables = SERVICES["reembed"], environment("reembed")
+    assert service["build"] == {"context": "..", "dockerfile": "docker/Dockerfile", "target": "reembed"}
+    assert service["secrets"] == ["redis-reembed"]
+    assert service["environment"].keys() <= SETTINGS_VARIABLES
+    (tmp_path / "redis-reembed").write_text("password\n")
+    container = {key: value.replace("/run/secrets", str(tmp_path)) for key, value in service["environment"].items()}
+    settings = load(ProducerSettings, container)
+    assert (settings.redis_user, settings.redis_password) == ("reembed", "password")
+    assert service["volumes"] == ["reembed-data:/data", "reembed-state:/state"]
+    assert load(StoreSettings, variables).state_dir == "/state"
+    assert shlex.split(only("reembed", "RUN"))[-2:] == ["/state", "/data"]
+    assert "'.[qdrant,parquet]'" in only("store-dependencies", "RUN")
+    assert "/models" not in str(STAGES["reembed"])
+    kind, *check = service["healthcheck"]["test"]
+    assert (kind, check[:3], json.loads(only("reembed", "ENTRYPOINT"))) == ("CMD", WORKER, WORKER)
+    parameters = reembed_jobs.worker.make_context("worker", check[3:]).params
+    assert parameters["check"] is True
+
+
 def test_redis_keeps_jobs_and_evicts_only_what_has_a_lifetime() -> None:
     redis, command = SERVICES["redis"], SERVICES["redis"]["command"]
     options = dict(zip(command[::2], command[1::2], strict=True))
@@ -212,7 +236,8 @@ def test_redis_keeps_jobs_and_evicts_only_what_has_a_lifetime() -> None:
 def test_a_pool_writes_only_what_it_prepares_and_measures(task: TaskName, tmp_path: Path) -> None:
     folders = {"weights": "prepared", "calibration": "calibration"}
     assert SERVICES[task]["volumes"] == [f"{task}-{name}:/models/{folder}" for name, folder in folders.items()]
-    assert set(COMPOSE["volumes"]) == {"redis-data", *(f"{task}-{name}" for task in TASKS for name in folders)}
+    pools = {f"{task}-{name}" for task in TASKS for name in folders}
+    assert set(COMPOSE["volumes"]) == {"redis-data", "reembed-data", "reembed-state", *pools}
     (tmp_path / "models").mkdir()
     run_build_step(task, "organisation/model", tmp_path, python="true")
     for folder in folders.values():

@@ -18,7 +18,7 @@ from tests.integration.harness.waiting import wait_until
 
 USERS_FILE = ROOT / "docker" / "users.acl"
 START_SCRIPT = ROOT / "docker" / "start-redis.sh"
-USERS = ("producer", "worker", "operator")
+USERS = ("producer", "worker", "reembed", "operator")
 ADMIN = "admin"
 _ADMIN_RULE = f"user {ADMIN} reset on #SHA256 allcommands allkeys allchannels"
 _STARTS = 5

@@ -16,7 +16,7 @@ from rq.serializers import DefaultSerializer
 from producer.bulk import jobs, runs
 from producer.bulk.order import Order
 from producer.bulk.progress import Progress
-from producer.bulk.runs import Outcome
+from producer.bulk.pipeline import Outcome
 from producer.errors import ConfigurationError, StoreUnavailable
 from producer.settings import ProducerSettings, StoreSettings
 
