@@ -19,8 +19,8 @@ _VERSION = 1
 class Checkpoint:
     """Everything before `position` in the source is done: written and acknowledged, or rejected.
 
-    `items` are the records taken so far, `rows` those written, `rejected` those set aside; `mark` is the sink's, and
-    `rejects_bytes` how long the rejects file was.
+    `items` are the records taken so far, `rows` those written, `rejected` those set aside; `mark` is the sink's,
+    `rejects_bytes` how long the rejects file was, and `job` the detached job that began the run.
     """
 
     run: str
@@ -36,6 +36,7 @@ class Checkpoint:
     rejects_bytes: int = 0
     finished: bool = False
     checked: str = ""
+    job: str = ""
 
 
 class CheckpointFile:

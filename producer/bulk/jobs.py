@@ -7,9 +7,8 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import redis
 from redis.connection import SSLConnection, UnixDomainSocketConnection
@@ -21,10 +20,11 @@ from rq.timeouts import JobTimeoutException
 from producer.bulk.job_queue import FUNCTION, ReembedQueue, queue_name
 from producer.bulk.order import Order
 from producer.bulk.progress import Progress
+from producer.bulk.urls import STANDARD, absolute
 from producer.connection import redis_errors
 from producer.errors import ConfigurationError, HeadraceError, RedisUnavailable, ResultTimeout, StoreUnavailable
 from producer.orphans import end_with_parent
-from producer.qdrant import SCHEMES, QdrantAddress
+from producer.qdrant import SCHEMES
 from producer.settings import ProducerSettings, StoreSettings, load
 
 logger = logging.getLogger("headrace.reembed")
@@ -41,7 +41,6 @@ _SAVE_EVERY_S = 2.0
 _CARRIED = ("embed_model", "namespace", "max_text_bytes", "bulk_timeout_s", "lane_limit", "lane_limit_bytes")
 """Settings that travel with a job; where Redis is and every secret are the worker's own."""
 
-_MAY_PASS = (StoreUnavailable, RedisUnavailable, ResultTimeout)
 _TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
 
 
@@ -49,10 +48,10 @@ def enqueue(order: Order, settings: ProducerSettings, connection: redis.Redis) -
     """Put an order on the queue of the settings' namespace; return the job's id.
 
     Raises:
-        ConfigurationError: a standard stream cannot be detached from its terminal, or a URL holds a password.
+        ConfigurationError: a standard stream cannot be detached from its terminal, or a URL is none of ours.
         RedisUnavailable: Redis cannot be reached, or refuses.
     """
-    order = dataclasses.replace(order, source=_absolute(order.source), sink=_absolute(order.sink), resume=True)
+    order = dataclasses.replace(order, source=_absolute(order.source), sink=_absolute(order.sink))
     carried = {name: getattr(settings, name) for name in _CARRIED}
     job_id = secrets.token_hex(6)
     with redis_errors():
@@ -70,7 +69,7 @@ def enqueue(order: Order, settings: ProducerSettings, connection: redis.Redis) -
 
 
 def run(order: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
-    """Carry out an order from where its last attempt came to; the answer is the `Outcome` as JSON values.
+    """Carry out an order, from where the job's last attempt came to; the answer is the `Outcome` as JSON values.
 
     Called by RQ's worker, also a plain `rq worker`. A failure is one line, in the job's meta as well; one that another
     attempt will not mend is not retried.
@@ -85,7 +84,8 @@ def run(order: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
         from producer.bulk.runs import run_order  # noqa: PLC0415 - whoever only enqueues need not load it
 
         settings, store = _settings(job.connection, carried), load(StoreSettings, os.environ)
-        outcome = run_order(Order.from_json(order), settings, store, on_progress=report)
+        mine = dataclasses.replace(Order.from_json(order), job=job.id)
+        outcome = run_order(mine, settings, store, on_progress=report)
         report.end(rows=outcome.rows, rejected=outcome.rejected, eta_s=0.0)
         return dataclasses.asdict(outcome)
     except JobTimeoutException:
@@ -137,13 +137,19 @@ def _take_failure(job: Job, report: _Report, error: HeadraceError) -> None:
     """Write a failure down; pause before the next attempt, or see to it that there is none."""
     line = " ".join(str(error).split())
     left = job.retries_left or 0
-    if not isinstance(error, _MAY_PASS) or isinstance(error, ConfigurationError):
+    if not may_pass(error):
         job.retries_left = 0
     elif left > 0:
         report.end(error=f"{line}; {left} attempts left")
         time.sleep(pause_s(RETRIES - left))
         return
     report.end(error=line)
+
+
+def may_pass(error: HeadraceError) -> bool:
+    """Whether another attempt may succeed: somebody does not answer now, but has refused nothing."""
+    refused = isinstance(error, ConfigurationError) or error.code.endswith("_refused")
+    return isinstance(error, StoreUnavailable | RedisUnavailable | ResultTimeout) and not refused
 
 
 def pause_s(failures: int) -> float:
@@ -184,14 +190,10 @@ def url_of(connection: redis.Redis) -> str:
     return f"redis{'s' * secure}://{at}{host}:{options.get('port') or 6379}/{database}{query}"
 
 
-def _absolute(place: str) -> str:
+def _absolute(end: str) -> str:
     """A source or sink as a worker in another folder finds it."""
-    if place == "-":
+    if end == STANDARD:
         raise ConfigurationError("a detached run has no standard input and output: name files or collections")
-    if place.partition(":")[0] in SCHEMES:
-        return QdrantAddress.parse(place).name
-    if "://" not in place:
-        return str(Path(place).expanduser().absolute())
-    if "@" in urlsplit(place).netloc:
-        raise ConfigurationError("a detached run takes no URL with a user or a password: they would lie in Redis")
-    return place
+    if "://" in end and end.partition(":")[0] not in SCHEMES:
+        raise ConfigurationError("a detached run reads and writes files and collections of Qdrant's, and no other URL")
+    return absolute(end)

@@ -30,6 +30,8 @@ class Order:
     max_failures: int | None = None
     resume: bool = False
     overwrite: bool = False
+    job: str = ""
+    """The detached job that carries it: its later attempts go on from what it began itself, whatever else is said."""
 
     def identity(self, tag: str, *, source_name: str, sink_name: str) -> str:
         """What tells this run from others, whatever its window: 16 hex digits."""

@@ -106,7 +106,8 @@ def _where_to_start(kept: CheckpointFile, source: Source, sink: Sink, order: Ord
         raise ConfigurationError(f"{sink.name} cannot be resumed, what was printed is gone: write to a file")
     found = kept.load()
     fingerprint = source.fingerprint()
-    if found and order.resume and not order.overwrite:
+    own = found is not None and bool(order.job) and found.job == order.job
+    if found and (own or (order.resume and not order.overwrite)):
         if not found.finished and found.fingerprint != fingerprint:
             raise ConfigurationError(f"{source.name} has changed since the run began: begin anew with --overwrite")
         return found
@@ -115,7 +116,7 @@ def _where_to_start(kept: CheckpointFile, source: Source, sink: Sink, order: Ord
             f"a run of this is unfinished, {found.rows} rows are written: go on with --resume, or begin anew with "
             "--overwrite"
         )
-    return Checkpoint(run=kept.path.stem, source=source.name, sink=sink.name, fingerprint=fingerprint)
+    return Checkpoint(run=kept.path.stem, source=source.name, sink=sink.name, fingerprint=fingerprint, job=order.job)
 
 
 def _outcome(checkpoint: Checkpoint, kept: CheckpointFile, *, elapsed_s: float, resumed_rows: int) -> Outcome:

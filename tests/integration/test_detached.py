@@ -57,7 +57,7 @@ def test_a_detached_run_is_carried_out_with_the_settings_it_brought(solo: Site, 
     (job,) = listed(solo)
     assert (job["status"], job["rows"], job["rejected"], job["attempt"]) == ("finished", 10, 1, 1)
     (noted,) = attempts(source)
-    assert noted["resume"] is True
+    assert noted["job"] == job_id
     assert (noted["model"], noted["namespace"], noted["state_dir"]) == (solo.model, solo.namespace, "/state")
     watched = commands.check_success(call(solo, "watch", job_id))
     assert watched == f"10 rows written to {job['sink']}, 1 failed (see /rejects), counts agree\n"

@@ -85,9 +85,10 @@ def test_the_public_names_are_sorted_and_exist() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("producer", ["fastembed", "onnxruntime", "tokenizers", "click", "rich", "workers", "console", "cli"]),
-        ("producer.bulk.pipeline", ["fastembed", "onnxruntime", "tokenizers", "click", "rich", "workers"]),
-        ("cli", ["fastembed", "onnxruntime", "tokenizers"]),
+        ("producer", ["fastembed", "onnxruntime", "tokenizers", "click", "rich", "rq", "workers", "console", "cli"]),
+        ("producer.bulk.pipeline", ["fastembed", "onnxruntime", "tokenizers", "click", "rich", "rq", "workers"]),
+        ("cli", ["fastembed", "onnxruntime", "rq", "tokenizers"]),
+        ("console.reembed_jobs", ["fastembed", "onnxruntime", "rq", "tokenizers"]),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, forbidden: list[str]) -> None:

@@ -15,8 +15,8 @@ from rq.serializers import DefaultSerializer
 
 from producer.bulk import jobs, runs
 from producer.bulk.order import Order
-from producer.bulk.progress import Progress
 from producer.bulk.pipeline import Outcome
+from producer.bulk.progress import Progress
 from producer.errors import ConfigurationError, StoreUnavailable
 from producer.settings import ProducerSettings, StoreSettings
 
@@ -50,7 +50,7 @@ def run_order(
     noted = {
         "pid": os.getpid(),
         "parent": os.getppid(),
-        "resume": order.resume,
+        "job": order.job,
         "url": settings.redis_url,
         "model": settings.embed_model,
         "namespace": settings.namespace,
