@@ -101,6 +101,15 @@ def test_a_killed_process_goes_on_in_another(solo: Site, source: Path, tmp_path:
     assert (job["id"], job["status"], job["attempt"]) == (job_id, "finished", 2)
 
 
+def test_what_a_killed_process_has_told_is_kept(solo: Site, source: Path, tmp_path: Path) -> None:
+    detach_script(solo, source, "die", "die", "configuration")
+
+    run_burst(solo, tmp_path / "worker")
+
+    (job,) = listed(solo)
+    assert (job["status"], job["attempt"], job["rows"]) == ("failed", 3, 6)
+
+
 def test_a_killed_worker_takes_its_run_along_and_another_takes_it_up(
     solo: Site, source: Path, start: Callable[[], Program], tmp_path: Path
 ) -> None:

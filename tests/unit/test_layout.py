@@ -1,9 +1,12 @@
 """The shape of the source tree: docstrings, sizes, the way imports point, and what nobody may use."""
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,9 @@ NO_KEY_FIRST = {"PUBLISH", "XINFO", "XGROUP"}
 """Commands whose first argument is a channel or a subcommand."""
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
+PICKLING = {"DefaultSerializer", "PickleSerializer", "SpawnWorker"}
+"""What of RQ pickles, whatever it is told."""
+
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -77,6 +83,33 @@ def test_nothing_that_could_run_data_as_code_is_used(path: Path) -> None:
     assert not [name for name in imports_of(tree) if name.split(".")[0] in UNSAFE_MODULES]
     assert not [call.id for call in calls if isinstance(call, ast.Name) and call.id in UNSAFE_CALLS]
     assert not [call.attr for call in calls if isinstance(call, ast.Attribute) and call.attr in {"eval", "exec"}]
+
+
+def takes_serializer(what: Any) -> bool:
+    is_error = isinstance(what, type) and issubclass(what, Exception)  # which have no signature
+    return callable(what) and not is_error and "serializer" in signature(what).parameters
+
+
+@each_module
+def test_rq_is_told_at_every_call_not_to_pickle(path: Path) -> None:
+    """RQ pickles by default; our subclasses of its queue, job and worker leave callers no choice."""
+    tree = tree_of(path)
+    named = {
+        alias.asname or alias.name: getattr(importlib.import_module(node.module), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rq" and node.module
+        for alias in node.names
+    }
+    asked = {name for name, what in named.items() if takes_serializer(what)}
+
+    whole = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert not [name for name in whole if name.split(".")[0] == "rq"], "its names are imported one by one"
+    assert not named.keys() & PICKLING
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        function = ast.unparse(call.func)
+        assert function not in asked or words.get("serializer") == "JSONSerializer", f"{function} in line {call.lineno}"
+        assert function.partition(".")[0] not in asked or "." not in function, f"{function} in line {call.lineno}"
 
 
 @each_lua_file

@@ -58,7 +58,17 @@ def run_order(
     }
     with source.with_suffix(".log").open("a") as log:
         log.write(json.dumps(noted) + "\n")
-    _step(steps[min(number, len(steps) - 1)], on_progress, go=source.with_suffix(".go"))
+    progress = Progress(
+        rows=5 + number,
+        total=10,
+        cached_rows=1,
+        rejected=0,
+        elapsed_s=1.0,
+        rows_per_s=2.5,
+        tokens_per_s=100.0,
+        eta_s=2.0,
+    )
+    _step(steps[min(number, len(steps) - 1)], lambda: on_progress(progress), go=source.with_suffix(".go"))
     return Outcome(rows=10, rejected=1, rejects_path="/rejects", checked="counts agree", elapsed_s=1.0, resumed_rows=5)
 
 
@@ -67,32 +77,20 @@ def betray(job: Any, *_: Any) -> None:
     Path(job.args[0]).mkdir()
 
 
-def _step(step: str, on_progress: Callable[[Progress], None], go: Path) -> None:
-    on_progress(_PROGRESS)
+def _step(step: str, progress: Callable[[], None], go: Path) -> None:
+    if step == "configuration":  # before any progress
+        raise ConfigurationError("the sink exists: choose another name")
+    progress()
     if step == "hold":
         while not go.exists():
             time.sleep(0.05)
-            on_progress(_PROGRESS)
+            progress()
     if step == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if step == "unavailable":
         raise StoreUnavailable("Qdrant at nowhere cannot be reached")
-    if step == "configuration":
-        raise ConfigurationError("the sink exists: choose another name")
     if step == "defect":
         raise ValueError(LINE_OF_A_DEFECT)
-
-
-_PROGRESS = Progress(
-    rows=5,
-    total=10,
-    cached_rows=1,
-    rejected=0,
-    elapsed_s=1.0,
-    rows_per_s=2.5,
-    tokens_per_s=100.0,
-    eta_s=2.0,
-)
 
 
 def _refuse(*_: object) -> Any:
