@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from console import views
+from console import reembed_jobs, views
 from console.pools import require_pool
 from console.progress import run_progress
 from console.reembed_switch import rollback, switch
@@ -47,6 +47,7 @@ _RESUMABLE = (RedisUnavailable, StoreUnavailable, ResultTimeout)
 @click.option("--resume", is_flag=True, help="Go on where the same command was stopped.")
 @click.option("--overwrite", is_flag=True, help="Begin anew, and replace SINK if it exists.")
 @click.option("--dry-run", is_flag=True, help="Show what it would take and a sample of texts; write nothing.")
+@click.option("--detach", is_flag=True, help="Make it a job for `headrace reembed worker`, and do not wait.")
 @settings_options(
     ProducerSettings,
     leave_out={field for field in ProducerSettings.__dataclass_fields__ if field not in _FOR_RUNS},
@@ -60,6 +61,7 @@ def run(
     template: str | None,
     fields: tuple[str, ...],
     dry_run: bool,
+    detach: bool,
     state_dir: str | None,
     where: tuple[str, ...],
     **flags: Any,
@@ -74,11 +76,16 @@ def run(
     order = Order(source=source, sink=sink, template=_template(template, fields), where=where, **chosen)
     settings = load(ProducerSettings, os.environ, **flags)
     store = load(StoreSettings, os.environ, state_dir=state_dir)
+    if detach and dry_run:
+        raise ConfigurationError("--detach and --dry-run do not go together: pass one of them")
     if dry_run:
         _show_what_it_takes(order, settings, store)
         return
     with Producer(settings) as producer:
         require_pool(producer, "embed")
+    if detach:
+        click.echo(reembed_jobs.detached_line(reembed_jobs.detach(order, settings)))
+        return
     _run_here(order, settings, store)
 
 
@@ -168,5 +175,5 @@ def summary(order: Order, outcome: Outcome) -> list[str]:
     return lines
 
 
-main.add_command(switch)
-main.add_command(rollback)
+for command in (switch, rollback, *reembed_jobs.commands):
+    main.add_command(command)
