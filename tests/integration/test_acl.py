@@ -169,7 +169,8 @@ def test_the_operator_looks_and_tries(guarded: Guarded, tmp_path: Path) -> None:
         source, sink = tmp_path / "records.jsonl", tmp_path / "vectors.jsonl"
         source.write_text('{"id": 1, "text": "a record"}\n')
         for options in (["--dry-run"], []):
-            commands.check_success(commands.call(site, "reembed", str(source), str(sink), *options))
+            call = ("reembed", str(source), str(sink), *options)
+            commands.check_success(commands.call(site, *call, HEADRACE_STATE_DIR=str(tmp_path / "state")))
         commands.check_success(commands.call(guarded.site("worker"), "health", "embed"))
 
 

@@ -17,6 +17,7 @@ from tests.integration.harness.fake_model import score_of
 from tests.integration.harness.processes import ROOT
 from tests.integration.harness.searching import TEXTS, make_collection, make_contacts, point_alias, upsert
 from tests.integration.harness.site import Site
+from tests.integration.harness.waiting import wait_until
 
 QUERY = "where can I swim?"
 
@@ -105,7 +106,7 @@ def test_threads_search_while_the_alias_moves_to_another_model(solo: Site, qdran
 
         with search, ThreadPoolExecutor(4) as threads:
             found = list(threads.map(ask, range(40)))
-            found.append(search.search(7, "at last"))
+            wait_until(lambda: search.search(7, "at last").collection == "green", what="the move to be seen")
     assert all(one.model == models[one.collection] for one in found)
     assert all(len(one.results) == len(TEXTS) and not one.fallback_used for one in found)
 
