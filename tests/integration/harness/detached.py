@@ -40,14 +40,15 @@ def detach_script(site: Site, source: Path, *steps: str) -> str:
     return detach(order, settings_of(site))
 
 
-def start_worker(site: Site, folder: Path, *options: str, **environ: str) -> Program:
-    """`headrace reembed worker` for scripted runs, as a program."""
-    return Program([sys.executable, "-m", SCRIPTED_WORKER, *options], site.environ(**environ), folder)
+def start_worker(site: Site, folder: Path, *options: str, scripted: bool = True, **environ: str) -> Program:
+    """`headrace reembed worker` as a program, for scripted or for real runs."""
+    command = ["-m", SCRIPTED_WORKER] if scripted else ["-c", "from console.reembed_jobs import worker; worker()"]
+    return Program([sys.executable, *command, *options], site.environ(**environ), folder)
 
 
-def run_burst(site: Site, folder: Path, **environ: str) -> Program:
+def run_burst(site: Site, folder: Path, *, scripted: bool = True, **environ: str) -> Program:
     """Let a worker empty the queue; return it when it has ended well."""
-    worker = start_worker(site, folder, "--burst", **environ)
+    worker = start_worker(site, folder, "--burst", scripted=scripted, **environ)
     assert worker.wait() == 0, worker.stderr
     return worker
 
