@@ -1,6 +1,5 @@
 """The worker of detached re-embeddings: RQ's own, which runs our jobs alone and finds abandoned ones soon."""
 
-import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -17,10 +16,13 @@ from producer.bulk.job_queue import ReembedJob, ReembedQueue, connect_queue, que
 from producer.connection import redis_errors
 from producer.settings import SharedSettings
 
-_CHECK_EVERY_S = 60
-_BEAT_EVERY_S = 10
-_WORKER_TTL_S = _CHECK_EVERY_S + 15
+_WAIT_S = 60
+_WORKER_TTL_S = _WAIT_S + 15
 """RQ waits for jobs 15 seconds less than this, and looks for abandoned ones only between two waits."""
+
+_LOOK_AFTER_S = _WAIT_S - 10
+_BEAT_EVERY_S = 10
+"""A job is abandoned a minute after the beat that did not come."""
 
 
 class ReembedWorker(Worker):
@@ -54,16 +56,14 @@ def run_worker(settings: SharedSettings, *, burst: bool, log_level: str) -> None
     """
     with connect_queue(settings) as connection, redis_errors():
         connection.ping()
-    with connect_queue(settings, patient=True) as connection:
-        with redis_errors():
-            worker = ReembedWorker(
-                [queue_name(settings.namespace)],
-                connection=connection,
-                worker_ttl=_WORKER_TTL_S,
-                maintenance_interval=_CHECK_EVERY_S,
-                job_monitoring_interval=_BEAT_EVERY_S,
-            )
-        logging.getLogger("rq").setLevel(log_level.upper())
+    with connect_queue(settings, patient=True) as connection, redis_errors():
+        worker = ReembedWorker(
+            [queue_name(settings.namespace)],
+            connection=connection,
+            worker_ttl=_WORKER_TTL_S,
+            maintenance_interval=_LOOK_AFTER_S,
+            job_monitoring_interval=_BEAT_EVERY_S,
+        )
         worker.work(burst=burst, logging_level=log_level.upper())
 
 

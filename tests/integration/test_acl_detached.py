@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from producer import RedisUnavailable
 from tests.integration.harness import commands, detached
 from tests.integration.harness.guarded import guarded_redis
 from tests.integration.harness.scripted_runs import attempts
@@ -27,3 +30,9 @@ def test_a_detached_run_is_watched_and_cancelled(acl_server: Path, tmp_path: Pat
         finally:
             waiting.kill_all()
         assert guarded.refusals() == []
+
+        for user in ("producer", "worker"):
+            commands.check_one_line(detached.call(guarded.site(user), "list"), "may not do this")
+            commands.check_one_line(detached.call(guarded.site(user), "worker", "--check"), "may not do this")
+            with pytest.raises(RedisUnavailable, match="may not do this"):
+                detached.detach_script(guarded.site(user), tmp_path / "refused.json", "finish")
