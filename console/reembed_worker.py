@@ -16,11 +16,11 @@ from producer.bulk.job_queue import ReembedJob, ReembedQueue, connect_queue, que
 from producer.connection import redis_errors
 from producer.settings import SharedSettings
 
-_WAIT_S = 60
+_WAIT_S = 20
 _WORKER_TTL_S = _WAIT_S + 15
 """RQ waits for jobs 15 seconds less than this, and looks for abandoned ones only between two waits."""
 
-_LOOK_AFTER_S = _WAIT_S - 10
+_LOOK_AFTER_S = _WAIT_S - 5
 _BEAT_EVERY_S = 10
 """A job is abandoned a minute after the beat that did not come."""
 
