@@ -40,7 +40,8 @@ def job_json(job: "DetachedJob") -> dict[str, Any]:
 
 def progress_line(job: "DetachedJob", note: str = "") -> str:
     """How far a job is: "started: 1200 of 5000 rows (24.0 %), …"."""
-    parts = [f"{job.rows} of {job.total} rows ({job.percent:.1f} %)" if job.total else f"{job.rows} rows"]
+    done = job.rows + job.rejected
+    parts = [f"{done} of {job.total} rows ({job.percent:.1f} %)" if job.total else f"{done} rows"]
     if job.rows_per_s is not None:
         parts.append(f"{job.rows_per_s:.1f} rows/s")
     if job.tokens_per_s is not None:

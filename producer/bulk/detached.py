@@ -76,8 +76,8 @@ class DetachedJob:
 
     @property
     def percent(self) -> float | None:
-        """How much of it is done; None where nobody knows the total."""
-        return 100 * self.rows / self.total if self.total else None
+        """How much of it is done, rejects too; None where nobody knows the total."""
+        return 100 * (self.rows + self.rejected) / self.total if self.total else None
 
 
 def list_jobs(connection: redis.Redis, namespace: str) -> list[DetachedJob]:
