@@ -145,6 +145,8 @@ class Core:
                         yield Emit(value)
                         flight.progressed_at = self.clock()  # the time that a slow consumer takes is not the queue's
                     span.answer(number)
+                if not exhausted and span.rows <= window // 2:
+                    break  # refill first: workers shall not idle while a slow consumer takes what is answered
             if waiting and (exhausted or span.rows > window // 2):
                 yield from self._await_more(flight, flight.progressed_at + timeout_s, timeout_s)
 

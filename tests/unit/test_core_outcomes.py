@@ -79,3 +79,16 @@ def test_vectors_are_held_back_until_their_turn() -> None:
 
     assert take(1) == []
     assert take(0) == [float(vector_of(text)[0]) for text in "01"]
+
+
+def test_rows_are_taken_while_a_slow_consumer_has_answers_before_it(server: FakeServer) -> None:
+    """Workers shall not idle until all that they have answered is taken."""
+    outcomes = server.iterate(offline_core(server.clock).iter_outcomes("passage", WINDOW, None), texts_of(3 * WINDOW))
+    pulled = []
+    for _ in outcomes:
+        pulled.append(server.pulled)
+
+    half = WINDOW // 2
+    assert pulled[: half + 1] == [WINDOW] * half + [WINDOW + half]
+    assert sorted(pulled) == pulled
+    assert len(pulled) == pulled[-1] == 3 * WINDOW
