@@ -19,7 +19,7 @@ from producer.bulk.runs import open_ends, run_order, state_directory
 from producer.bulk.survey import survey
 from producer.bulk.urls import STANDARD
 from producer.core import DEFAULT_WINDOW
-from producer.errors import RedisUnavailable, ResultTimeout, StoreUnavailable
+from producer.errors import RedisUnavailable, ResultTimeout, StoreUnavailable, VerificationFailed
 from producer.settings import StoreSettings, load
 from producer.templates import TextTemplate
 from workers.options import HELP_FLAGS, Command, Group, Interrupted, settings_options
@@ -150,6 +150,8 @@ def _run_here(order: Order, settings: ProducerSettings, store: StoreSettings) ->
         raise Interrupted(f"interrupted; {resume}") from None
     except _RESUMABLE as error:
         raise _with_advice(error, resume) from error
+    except VerificationFailed as error:
+        raise _with_advice(error, "nothing shows it to anyone: begin anew with --overwrite") from error
     for line in summary(order, outcome):
         click.echo(line, err=True)
 

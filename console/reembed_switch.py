@@ -4,14 +4,15 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
 from producer import ConfigurationError, Producer, ProducerSettings, UnknownModel
-from producer.bulk.aliases import Move, carry_out, plan_rollback, plan_switch
+from producer.bulk.aliases import Move, carry_out, lost, plan_rollback, plan_switch
 from producer.bulk.collections import Collections, open_collections
+from producer.errors import RedisUnavailable, StoreUnavailable
 from producer.provenance import Provenance
 from producer.qdrant import LOCAL, QdrantAddress
 from producer.settings import StoreSettings, load
@@ -85,13 +86,21 @@ def _move(collections: Collections, move: Move, alias: str, flags: dict[str, Any
     shown = shlex.quote(alias)
     back = f"rollback {shown}" if move.provenance else f"switch {shown} --to {shlex.quote(move.current)}"
     click.echo(f"{move.alias} → {move.target} (was {move.current}); back with: headrace reembed {back}")
+    with suppress(StoreUnavailable):  # the alias is moved, whatever can be told of it
+        if fewer := lost(collections, move):
+            click.echo(
+                f"{move.target} has {fewer:,} points fewer than {move.current}: they are not found now", err=True
+            )
 
 
 def _require_pool(provenance: Provenance, flags: dict[str, Any]) -> None:
     """Refuse a collection whose model nobody serves: searches in it would fail."""
     settings = load(ProducerSettings, os.environ, **_of(ProducerSettings, flags), embed_model=provenance.model)
-    with Producer(settings) as producer:
-        state = producer.queue_state("embed")
+    try:
+        with Producer(settings) as producer:
+            state = producer.queue_state("embed")
+    except RedisUnavailable as error:
+        raise RedisUnavailable(f"{error} (--without-pool moves the alias all the same)", code=error.code) from error
     if state.tag != provenance.tag:
         raise UnknownModel(
             f"the vectors are of {provenance.tag}, and here {provenance.model} is {state.tag}: searches would compare "

@@ -15,8 +15,9 @@ class Provenance:
     """Written by a re-embedding into the metadata of a collection (Qdrant 1.16 and on), read by searches and `switch`.
 
     `run` identifies the run that fills it. `alias` is what the source was called, if that is an alias: the one to
-    switch. `previous` tells of each alias that was switched to this collection where it pointed before. `partial` says
-    that the run took a part of its source only.
+    switch; `replaces` is the collection that it pointed at then, which was read. `previous` tells of each alias that
+    was switched to this collection where it pointed before. `partial` says that the run took a part of its source
+    only, `rejected` how many records it could not embed.
     """
 
     model: str
@@ -28,8 +29,10 @@ class Provenance:
     state: State
     run: str = ""
     alias: str = ""
+    replaces: str = ""
     previous: Mapping[str, str] = field(default_factory=dict, hash=False)
     partial: bool = False
+    rejected: int = 0
 
     def as_metadata(self) -> dict[str, Any]:
         """The metadata of the collection, to be merged into what is there."""

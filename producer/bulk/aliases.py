@@ -25,14 +25,15 @@ class Move:
 def plan_switch(
     collections: Collections, alias: str, to: str = "", *, create: bool = False, partial: bool = False
 ) -> Move:
-    """Choose where an alias goes: to `to`, or to the one complete collection that was filled for it.
+    """Choose where an alias goes: to `to`, or to the one complete collection that was filled from where it points now.
 
-    `create` makes an alias that is not there yet; that one may also take over a collection that no run has filled.
-    `partial` takes a collection that holds a part of the data only.
+    So a switch that is repeated, since nobody knows whether the first one arrived, does not go back to an older
+    collection. `create` makes an alias that is not there yet; that one may also take over a collection that no run has
+    filled. `partial` takes a collection that holds a part of the data only.
 
     Raises:
         ConfigurationError: there is no such alias or target, or not one target but none or several; the target is
-            not complete, or empty.
+            not complete, or empty, or has fewer points than would be found now.
     """
     current = _current(collections, alias, create=create)
     target = to or _only_candidate(collections, alias, current)
@@ -50,8 +51,14 @@ def plan_switch(
         _check_complete(target, provenance)
         if provenance.partial and not partial:
             raise ConfigurationError(f"{target} holds a part of the data only: to switch to it all the same, --partial")
-    if not collections.count(target):
+    if not (points := collections.count(target)):
         raise ConfigurationError(f"{target} has no points: {alias} stays where it is")
+    lacking = collections.count(current) - points - (provenance.rejected if provenance else 0) if current else 0
+    if lacking > 0 and not partial:
+        raise ConfigurationError(
+            f"{target} lacks {lacking:,} points of {current}, which came after they had been read, or were deleted: "
+            "fill another collection (what is cached does not travel again), or take it as it is with --partial"
+        )
     return Move(alias=alias, target=target, current=current, provenance=provenance)
 
 
@@ -97,6 +104,11 @@ def carry_out(collections: Collections, move: Move) -> None:
         collections.client.update_collection_aliases(change_aliases_operations=operations)
 
 
+def lost(collections: Collections, move: Move) -> int:
+    """How many points fewer there are where an alias has been moved to."""
+    return max(0, collections.count(move.current) - collections.count(move.target)) if move.current else 0
+
+
 def _current(collections: Collections, alias: str, *, create: bool) -> str:
     """Where the alias points; "" if it is to be made."""
     aliases = collections.aliases()
@@ -113,19 +125,24 @@ def _current(collections: Collections, alias: str, *, create: bool) -> str:
 
 
 def _only_candidate(collections: Collections, alias: str, current: str) -> str:
-    """The complete collection that a run filled for the alias."""
+    """The complete collection that a run filled for the alias, from where it points now."""
     candidates: list[str] = []
     filling: list[str] = []
+    others: list[str] = []
     for name in collections.names():
         provenance = collections.layout(name).provenance
         if provenance and provenance.alias == alias and name != current:
-            (candidates if provenance.state == "complete" else filling).append(name)
+            fits = not current or provenance.replaces == current
+            (filling if provenance.state != "complete" else candidates if fits else others).append(name)
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         raise ConfigurationError(f"{alias} can go to {named(candidates)}: name one with --to")
     waiting = f"; {named(filling)} is not complete yet" if filling else ""
-    raise ConfigurationError(f"no complete collection was filled for {alias}: name one with --to{waiting}")
+    told = f"; {named(others)} was filled when {alias} pointed elsewhere" if others else ""
+    raise ConfigurationError(
+        f"no complete collection was filled for {alias} from {current or 'anything'}: name one with --to{waiting}{told}"
+    )
 
 
 def _check_complete(target: str, provenance: Provenance) -> None:

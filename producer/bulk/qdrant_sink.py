@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from producer.bulk.collections import Collections, Layout
+from producer.bulk.conditions import Conditions
 from producer.bulk.ends import Embed, Embedded, Json, Source, Space, Totals
 from producer.bulk.patience import Patience
 from producer.bulk.qdrant_points import requests_of
@@ -65,9 +66,9 @@ class QdrantSink:
             )
         serving = [alias for alias, collection in aliases.items() if collection == self._collection]
         if serving:
-            raise ConfigurationError(
-                f"the alias {serving[0]} serves {self._collection}: write to a collection of another name"
-            )
+            done = resuming and _is_done(opened.layout(self._collection), space)
+            advice = "this run is complete" if done else "write to a collection of another name"
+            raise ConfigurationError(f"the alias {serving[0]} serves {self._collection}: {advice}")
         if self._source and self._is_here(self._source) and self._source.collection == self._collection:
             raise ConfigurationError(f"{self._collection} is the source: write to a collection of another name")
         if not overwrite and opened.exists(self._collection):
@@ -117,6 +118,8 @@ class QdrantSink:
     def finish(self, totals: Totals, embed: Embed) -> str:
         """Count the points and embed some of them again; only then say that the collection is complete.
 
+        What has come to the source or gone from it meanwhile is told and no failure: a collection in use changes.
+
         Raises:
             VerificationFailed: the count is another, points are missing, or vectors are not those of their texts.
         """
@@ -128,9 +131,12 @@ class QdrantSink:
         points = self._patience(lambda: opened.count(self._collection))
         told = _count_told(self._collection, points, totals)
         compared = self._patience(lambda: compare(opened, self._collection, self._sample.ids, expected.template, embed))
-        complete = dataclasses.replace(expected, state="complete", partial=totals.partial)
+        complete = dataclasses.replace(expected, state="complete", partial=totals.partial, rejected=totals.rejected)
         self._patience(lambda: opened.describe(self._collection, complete))
-        return f"{told}, {compared.points} of them embedded again: least cosine {compared.least_cosine:.4f}"
+        return (
+            f"{told}, {compared.points} of them embedded again: least cosine {compared.least_cosine:.4f}"
+            f"{self._missed(totals)}"
+        )
 
     def close(self) -> None:
         """Let go of the store."""
@@ -183,8 +189,10 @@ class QdrantSink:
         opened.describe(self._collection, self._provenance_now())
 
     def _describe(self, space: Space) -> Provenance:
-        alias = self._source.alias if self._source and self._is_here(self._source) else ""
-        return Provenance(**dataclasses.asdict(space), state="filling", alias=alias)
+        told = Provenance(**dataclasses.asdict(space), state="filling")
+        if not (self._source and self._is_here(self._source) and self._source.alias):
+            return told
+        return dataclasses.replace(told, alias=self._source.alias, replaces=self._source.collection)
 
     def _provenance_now(self) -> Provenance:
         assert self._provenance  # noqa: S101 - set by `begin` before
@@ -202,6 +210,18 @@ class QdrantSink:
             )
         return layout
 
+    def _missed(self, totals: Totals) -> str:
+        """In words, by how many points a source that is a collection differs from what was read."""
+        if self._source is None or totals.partial:
+            return ""
+        more = self._source.count(Conditions()) - totals.rows - totals.rejected
+        if not more:
+            return ""
+        meanwhile = f"; meanwhile {self._source.collection} has got {{}}: "
+        if more > 0:
+            return meanwhile.format(f"{more:,} more points") + f"{self._collection} lacks them, begin anew to have them"
+        return meanwhile.format(f"{-more:,} points fewer") + f"{self._collection} still holds what is gone there"
+
     def _is_here(self, source: QdrantSource) -> bool:
         return source.address.place == self._address.place
 
@@ -216,11 +236,20 @@ def _distance(source: Layout | None) -> str:
     return source.distance if source and source.distance else _COSINE
 
 
+def _is_done(layout: Layout, space: Space) -> bool:
+    """Whether a collection says that this very run has filled it."""
+    found = layout.provenance
+    return found is not None and found.run == space.run and found.state == "complete"
+
+
 def _count_told(name: str, points: int, totals: Totals) -> str:
     """The count in words, if it is what it should be."""
     doubled = totals.rows - points
     if doubled < 0 or (doubled and (totals.unique_ids or not points)):
-        raise VerificationFailed(f"{name} has {points:,} points, though {totals.rows:,} rows were written")
+        who = "writes to it" if doubled < 0 else "deletes from it"
+        raise VerificationFailed(
+            f"{name} has {points:,} points, though {totals.rows:,} rows were written: something else {who}"
+        )
     return f"{points:,} points" + (f" ({doubled:,} rows had an identity that came before)" if doubled else "")
 
 

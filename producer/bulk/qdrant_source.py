@@ -61,7 +61,7 @@ class QdrantSource:
         """The collection: its points may change meanwhile, but an alias that was moved means another one."""
         return self.collection
 
-    def count(self, where: Conditions) -> int | None:
+    def count(self, where: Conditions) -> int:
         return self._opened().count(self.collection, filter_of(where))
 
     def records(self, where: Conditions, after: Json = None) -> Iterator[Record]:

@@ -52,7 +52,12 @@ def desk(solo: Site, qdrant: QdrantServer) -> Iterator[Desk]:
 
 def _filled(desk: Desk, generation: int, **more: Any) -> None:
     fill(desk.client, desk.name(generation), {1: {}})
-    values: dict[str, Any] = {"model": desk.site.model, "state": "complete", "alias": desk.alias, **more}
+    values: dict[str, Any] = {
+        "model": desk.site.model,
+        "state": "complete",
+        "alias": desk.alias,
+        "replaces": desk.name(1),
+    } | more
     provenance = Provenance(dimension=4, kind="passage", template="{text}", source="s", **values)
     desk.client.update_collection(desk.name(generation), metadata=provenance.as_metadata())
 

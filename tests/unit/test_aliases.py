@@ -33,7 +33,7 @@ def collections(store: QdrantClient, tmp_path: Path) -> Iterator[Collections]:
 def filled(client: QdrantClient, name: str, points: int = 2, **more: Any) -> None:
     """Make a collection as a run leaves it."""
     fill(client, name, {number: {} for number in range(points)})
-    values: dict[str, Any] = {"state": "complete", "alias": "contacts", **more}
+    values: dict[str, Any] = {"state": "complete", "alias": "contacts", "replaces": "v1", **more}
     provenance = Provenance(
         model="fake", tag="fake-00000000", dimension=4, kind="passage", template="{text}", source="s", **values
     )
@@ -164,7 +164,7 @@ def test_none_or_several_to_choose_from_are_told(store: QdrantClient, collection
         plan_switch(collections, "contacts")
     for name in ("v2", "v3"):
         store.delete_collection(name)
-    with pytest.raises(ConfigurationError, match=r"was filled for contacts: name one with --to$"):
+    with pytest.raises(ConfigurationError, match=r"was filled for contacts from v1: name one with --to$"):
         plan_switch(collections, "contacts")
     filled(store, "v4", state="filling")
     with pytest.raises(ConfigurationError, match="name one with --to; v4 is not complete yet"):
