@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from producer import ConfigurationError, Producer, ProducerSettings, UnknownModel
-from producer.bulk.aliases import Move, carry_out, lost, plan_rollback, plan_switch
-from producer.bulk.collections import Collections, open_collections
+from producer.bulk.alias_stores import open_alias_store
+from producer.bulk.aliases import AliasStore, Move, carry_out, lost, plan_rollback, plan_switch
 from producer.errors import RedisUnavailable, StoreUnavailable
 from producer.provenance import Provenance
 from producer.qdrant import LOCAL, QdrantAddress
@@ -63,7 +63,7 @@ def rollback(alias: str, *, without_pool: bool, **flags: Any) -> None:
 
 
 @contextmanager
-def _opened(alias: str, flags: dict[str, Any]) -> Iterator[tuple[Collections, str]]:
+def _opened(alias: str, flags: dict[str, Any]) -> Iterator[tuple[AliasStore, str]]:
     """The store of an alias, and the alias's bare name."""
     store = load(StoreSettings, os.environ, **_of(StoreSettings, flags))
     if "://" in alias or alias.startswith(LOCAL):
@@ -72,11 +72,11 @@ def _opened(alias: str, flags: dict[str, Any]) -> Iterator[tuple[Collections, st
         address = dataclasses.replace(QdrantAddress.parse(store.qdrant_url), collection=alias)
     else:
         raise ConfigurationError(f"in which Qdrant is {alias}? Set HEADRACE_QDRANT_URL, or write a URL instead")
-    with open_collections(address, store.qdrant_api_key) as collections:
+    with open_alias_store(address, store.qdrant_api_key) as collections:
         yield collections, address.collection
 
 
-def _move(collections: Collections, move: Move, alias: str, flags: dict[str, Any], *, without_pool: bool) -> None:
+def _move(collections: AliasStore, move: Move, alias: str, flags: dict[str, Any], *, without_pool: bool) -> None:
     if move.provenance and not without_pool:
         _require_pool(move.provenance, flags)
     carry_out(collections, move)

@@ -18,7 +18,8 @@ LOCAL = "qdrant+local:"
 SCHEMES = ("qdrant", "qdrant+https", "qdrant+local")
 
 _PORT = 6333
-_TIMEOUT_S = 30
+TIMEOUT_S = 30
+NOT_INSTALLED = "qdrant-client is not installed: pip install 'headrace[qdrant]'"
 _FORMS = "qdrant://host:6333/collection, qdrant+https://host/collection or qdrant+local:FOLDER#collection"
 _TOO_MANY_REQUESTS = 429
 
@@ -125,14 +126,17 @@ def _mapped(error: Exception, place: str) -> StoreUnavailable | None:
     if isinstance(error, ResponseHandlingException):
         return StoreUnavailable(f"Qdrant at {place} cannot be reached: {error.source}")
     if isinstance(error, UnexpectedResponse):
-        if error.status_code is not None and (error.status_code >= 500 or error.status_code == _TOO_MANY_REQUESTS):
-            return StoreUnavailable(f"Qdrant at {place} fails with {error.status_code}: {_told(error)}")
-        return StoreUnavailable(
-            f"Qdrant at {place} refuses with {error.status_code}: {_told(error)}", code="store_refused"
-        )
+        return refusal(error.status_code, _told(error), place)
     if isinstance(error, ApiException):
         return StoreUnavailable(f"Qdrant at {place} cannot be used: {error}")
     return _mapped_embedded(error, place)
+
+
+def refusal(status_code: int | None, told: str, place: str) -> StoreUnavailable:
+    """Our error for an answer of a server that is none."""
+    if status_code is not None and (status_code >= 500 or status_code == _TOO_MANY_REQUESTS):
+        return StoreUnavailable(f"Qdrant at {place} fails with {status_code}: {told}")
+    return StoreUnavailable(f"Qdrant at {place} refuses with {status_code}: {told}", code="store_refused")
 
 
 def _mapped_embedded(error: Exception, place: str) -> StoreUnavailable | None:
@@ -160,16 +164,25 @@ def _library() -> Any:
     try:
         import qdrant_client  # noqa: PLC0415 - only who uses the store installs and loads it
     except ImportError as error:
-        raise ConfigurationError("qdrant-client is not installed: pip install 'headrace[qdrant]'") from error
+        raise ConfigurationError(NOT_INSTALLED) from error
     return qdrant_client
 
 
 def _server(address: QdrantAddress, api_key: str) -> dict[str, Any]:
     """The client's arguments. The key goes as a header: given as a key, the client would warn of a URL without TLS."""
+    headers = key_headers(api_key) or None
+    return {"url": address.url, "headers": headers, "timeout": TIMEOUT_S, "check_compatibility": False}
+
+
+def key_headers(api_key: str) -> dict[str, str]:
+    """The headers that show a server who asks.
+
+    Raises:
+        ConfigurationError: no header can hold that key.
+    """
     if not (api_key.isascii() and api_key.isprintable()):  # the HTTP library would repeat it in its error
         raise ConfigurationError("HEADRACE_QDRANT_API_KEY holds characters that no API key can have")
-    headers = {"api-key": api_key} if api_key else None
-    return {"url": address.url, "headers": headers, "timeout": _TIMEOUT_S, "check_compatibility": False}
+    return {"api-key": api_key} if api_key else {}
 
 
 def _embedded(library: Any, path: str) -> Any:

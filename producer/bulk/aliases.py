@@ -2,11 +2,29 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Protocol
 
-from producer.bulk.collections import Collections, named
+from producer.bulk.collections import named
 from producer.errors import ConfigurationError
 from producer.provenance import Provenance
-from producer.qdrant import store_errors
+
+
+class AliasStore(Protocol):
+    """What moving an alias needs of a store; the methods are those of `Collections`."""
+
+    def aliases(self) -> dict[str, str]: ...
+
+    def names(self) -> list[str]: ...
+
+    def exists(self, name: str) -> bool: ...
+
+    def provenance(self, name: str) -> Provenance | None: ...
+
+    def count(self, name: str) -> int: ...
+
+    def describe(self, name: str, provenance: Provenance) -> None: ...
+
+    def point(self, alias: str, target: str, *, current: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +41,7 @@ class Move:
 
 
 def plan_switch(
-    collections: Collections, alias: str, to: str = "", *, create: bool = False, partial: bool = False
+    collections: AliasStore, alias: str, to: str = "", *, create: bool = False, partial: bool = False
 ) -> Move:
     """Choose where an alias goes: to `to`, or to the one complete collection that was filled from where it points now.
 
@@ -41,7 +59,7 @@ def plan_switch(
         raise ConfigurationError(f"{alias} points at {target} already")
     if not collections.exists(target):
         raise ConfigurationError(f"there is no collection {target!r}: there are {named(collections.names())}")
-    provenance = collections.layout(target).provenance
+    provenance = collections.provenance(target)
     if provenance is None and current:
         raise ConfigurationError(
             f"{target} does not say whose vectors it holds, since no `headrace reembed` filled it: {alias} stays at "
@@ -62,14 +80,14 @@ def plan_switch(
     return Move(alias=alias, target=target, current=current, provenance=provenance)
 
 
-def plan_rollback(collections: Collections, alias: str) -> Move:
+def plan_rollback(collections: AliasStore, alias: str) -> Move:
     """Choose where an alias was before it was moved to where it is.
 
     Raises:
         ConfigurationError: there is no such alias; nobody knows where it was; that collection is gone or incomplete.
     """
     current = _current(collections, alias, create=False)
-    here = collections.layout(current).provenance
+    here = collections.provenance(current)
     before = here.previous.get(alias, "") if here else ""
     if not before:
         raise ConfigurationError(
@@ -78,38 +96,30 @@ def plan_rollback(collections: Collections, alias: str) -> Move:
         )
     if not collections.exists(before):
         raise ConfigurationError(f"{before}, where {alias} pointed before, is gone")
-    provenance = collections.layout(before).provenance
+    provenance = collections.provenance(before)
     if provenance:
         _check_complete(before, provenance)
     return Move(alias=alias, target=before, current=current, provenance=provenance)
 
 
-def carry_out(collections: Collections, move: Move) -> None:
+def carry_out(collections: AliasStore, move: Move) -> None:
     """Move the alias. The target first notes where the alias was, so that whatever happens, it can go back.
 
     A rollback notes it too: it is undone by another rollback. A collection that no run filled has no place for the
     note; from there the alias goes forward by a switch.
     """
-    from qdrant_client.http import models  # noqa: PLC0415 - only who uses the store loads its client
-
     if move.provenance and move.current:
         previous = {**move.provenance.previous, move.alias: move.current}
         collections.describe(move.target, dataclasses.replace(move.provenance, previous=previous))
-    made = models.CreateAlias(collection_name=move.target, alias_name=move.alias)
-    operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=made)]
-    if move.current:
-        removed = models.DeleteAlias(alias_name=move.alias)
-        operations.insert(0, models.DeleteAliasOperation(delete_alias=removed))
-    with store_errors(collections.place):
-        collections.client.update_collection_aliases(change_aliases_operations=operations)
+    collections.point(move.alias, move.target, current=move.current)
 
 
-def lost(collections: Collections, move: Move) -> int:
+def lost(collections: AliasStore, move: Move) -> int:
     """How many points fewer there are where an alias has been moved to."""
     return max(0, collections.count(move.current) - collections.count(move.target)) if move.current else 0
 
 
-def _current(collections: Collections, alias: str, *, create: bool) -> str:
+def _current(collections: AliasStore, alias: str, *, create: bool) -> str:
     """Where the alias points; "" if it is to be made."""
     aliases = collections.aliases()
     if alias in aliases:
@@ -124,13 +134,13 @@ def _current(collections: Collections, alias: str, *, create: bool) -> str:
     return ""
 
 
-def _only_candidate(collections: Collections, alias: str, current: str) -> str:
+def _only_candidate(collections: AliasStore, alias: str, current: str) -> str:
     """The complete collection that a run filled for the alias, from where it points now."""
     candidates: list[str] = []
     filling: list[str] = []
     others: list[str] = []
     for name in collections.names():
-        provenance = collections.layout(name).provenance
+        provenance = collections.provenance(name)
         if provenance and provenance.alias == alias and name != current:
             fits = not current or provenance.replaces == current
             (filling if provenance.state != "complete" else candidates if fits else others).append(name)

@@ -80,6 +80,10 @@ class Collections:
             provenance=Provenance.read(info.config.metadata),
         )
 
+    def provenance(self, name: str) -> Provenance | None:
+        """What a collection that exists says of its vectors."""
+        return self.layout(name).provenance
+
     def count(self, name: str, where: Any = None) -> int:
         """How many points there are, exactly."""
         with store_errors(self.place):
@@ -118,6 +122,18 @@ class Collections:
         """Write what a collection says of its vectors; whatever else its metadata holds stays."""
         with store_errors(self.place):
             self.client.update_collection(name, metadata=provenance.as_metadata())
+
+    def point(self, alias: str, target: str, *, current: str) -> None:
+        """Let an alias point at a collection, in one operation; `current` is where it points, "" for a new one."""
+        from qdrant_client.http import models  # noqa: PLC0415 - only who uses the store loads its client
+
+        made = models.CreateAlias(collection_name=target, alias_name=alias)
+        operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=made)]
+        if current:
+            removed = models.DeleteAlias(alias_name=alias)
+            operations.insert(0, models.DeleteAliasOperation(delete_alias=removed))
+        with store_errors(self.place):
+            self.client.update_collection_aliases(change_aliases_operations=operations)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """`headrace reembed switch` and `rollback` as people run them: which store, which pool, what they print."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from producer.provenance import Provenance
 from producer.wire.models import resolve
 from tests.integration.harness.commands import check_one_line, check_success
 from tests.integration.harness.ports import free_port
+from tests.integration.harness.processes import ROOT
 from tests.integration.harness.qdrant_program import QdrantServer
 from tests.integration.harness.site import Site
 from tests.unit.qdrant_stores import fill
@@ -104,6 +107,16 @@ def test_an_alias_is_made_when_told(desk: Desk) -> None:
     assert check_success(desk.call(switch, made, "--to", desk.name(1), "--create")) == (
         f"{made} → {desk.name(1)} (new)\n"
     )
+
+
+def test_no_time_is_spent_on_loading_qdrant_client(desk: Desk) -> None:
+    program = "import sys; sys.modules['qdrant_client'] = None; from cli import main; main()"
+    environ = desk.site.environ(HEADRACE_QDRANT_URL=desk.server.url("any"))
+    desk.site.beat("host/1/0")
+    for command, there in (("switch", desk.name(2)), ("rollback", desk.name(1))):
+        words = [sys.executable, "-c", program, "reembed", command, desk.alias]
+        done = subprocess.run(words, cwd=ROOT, env=environ, text=True, capture_output=True, timeout=60, check=False)
+        assert (done.returncode, desk.at()) == (0, there), done.stderr
 
 
 @pytest.mark.parametrize(
