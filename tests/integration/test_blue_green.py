@@ -16,7 +16,7 @@ from producer.results import Vector
 from tests.conftest import pool_starter
 from tests.integration.conftest import OfflinePools
 from tests.integration.harness.commands import call, check_success, run
-from tests.integration.harness.processes import ROOT
+from tests.integration.harness.processes import ROOT, PoolProgram
 from tests.integration.harness.qdrant_program import QdrantServer
 from tests.integration.harness.searchers import LIMIT, Search, Searchers
 from tests.integration.harness.site import Site
@@ -24,15 +24,16 @@ from tests.integration.harness.small_model import make_small_model, small_vector
 
 USERS = (1, 2, 3)
 RECORDS = 30
-OLD, NEW = "contacts_v1", "contacts_v2"
+ALIAS, OLD, NEW = "people", "people_v1", "people_v2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """Both models' pools, a store, the records in a file; and commands, each a process of its own."""
+    """Both models' pools, a store, the records in a file; and commands."""
 
     site: Site
     small: str
+    small_pool: PoolProgram
     server: QdrantServer
     folder: Path
     records: list[dict[str, object]]
@@ -50,31 +51,34 @@ class Desk:
 
 
 @pytest.fixture
-def desk(offline: OfflinePools, model_cache: Path, own_qdrant: QdrantServer, tmp_path: Path) -> Iterator[Desk]:
+def desk(offline: OfflinePools, model_cache: Path, qdrant: QdrantServer, tmp_path: Path) -> Iterator[Desk]:
     small = make_small_model(model_cache, tmp_path)
     lines = (ROOT / "console" / "records.jsonl").read_text().splitlines()[:RECORDS]
     records = [{**json.loads(line), "user_id": USERS[number % 3]} for number, line in enumerate(lines)]
     (tmp_path / "records.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     site = replace(offline.site, model=str(small))
     for start in pool_starter(tmp_path / "pool", model_cache):
-        start(site, "workers.embed_worker", HEADRACE_BATCH_TOKENS="512").await_healthy()
-        yield Desk(site=offline.site, small=str(small), server=own_qdrant, folder=tmp_path, records=records)
+        pool = start(site, "workers.embed_worker", HEADRACE_BATCH_TOKENS="512")
+        yield Desk(
+            site=offline.site, small=str(small), small_pool=pool, server=qdrant, folder=tmp_path, records=records
+        )
 
 
 def test_a_collection_moves_to_another_model_and_back_while_everybody_searches(desk: Desk) -> None:
     url = desk.server.url
     desk.command(str(desk.folder / "records.jsonl"), url(OLD))
-    desk.command("switch", "contacts", "--to", OLD, "--create")
+    desk.command("switch", ALIAS, "--to", OLD, "--create")
 
     took_s = []
-    with Searchers(desk.site, desk.server, "contacts") as searchers:
+    with Searchers(desk.site, desk.server, ALIAS) as searchers:
         searchers.await_sight(OLD)
-        told = desk.program(url("contacts"), url(NEW), "--model", desk.small)
+        desk.small_pool.await_healthy()
+        told = desk.program(url(ALIAS), url(NEW), "--model", desk.small)
         assert f"{RECORDS} points, {RECORDS} of them embedded again" in told
         moves = ((desk.command, "switch", NEW), (desk.program, "rollback", OLD), (desk.command, "switch", NEW))
         for how, command, target in moves:
             began_s = time.monotonic()
-            assert how(command, "contacts").startswith(f"contacts → {target}")
+            assert how(command, ALIAS).startswith(f"{ALIAS} → {target}")
             took_s.append((f"{command} as a {how.__name__}", time.monotonic() - began_s))
             searchers.await_sight(target)
         took_s.append(("rollback, the operation alone", roll_back(desk)))
@@ -90,10 +94,10 @@ def test_a_collection_moves_to_another_model_and_back_while_everybody_searches(d
 
 def roll_back(desk: Desk) -> float:
     """Roll back without a process of its own, and time it."""
-    with open_collections(desk.server.address("contacts"), "") as collections:
+    with open_collections(desk.server.address(ALIAS), "") as collections:
         collections.aliases()  # connected
         began_s = time.monotonic()
-        carry_out(collections, plan_rollback(collections, "contacts"))
+        carry_out(collections, plan_rollback(collections, ALIAS))
         return time.monotonic() - began_s
 
 
