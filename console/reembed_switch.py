@@ -33,7 +33,11 @@ _without_pool = click.option(
 @click.argument("alias")
 @click.option("--to", default="", metavar="COLLECTION", help="Where to; without it, the one that was filled for ALIAS.")
 @click.option("--create", is_flag=True, help="Make the alias if it is not there.")
-@click.option("--partial", is_flag=True, help="Take a collection that holds a part of the data only.")
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Take a collection that holds a part of the data, or lacks points of the present one.",
+)
 @_without_pool
 @_store_options
 @_redis_options

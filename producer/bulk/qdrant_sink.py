@@ -131,12 +131,10 @@ class QdrantSink:
         points = self._patience(lambda: opened.count(self._collection))
         told = _count_told(self._collection, points, totals)
         compared = self._patience(lambda: compare(opened, self._collection, self._sample.ids, expected.template, embed))
+        missed = self._patience(lambda: self._missed(totals))
         complete = dataclasses.replace(expected, state="complete", partial=totals.partial, rejected=totals.rejected)
         self._patience(lambda: opened.describe(self._collection, complete))
-        return (
-            f"{told}, {compared.points} of them embedded again: least cosine {compared.least_cosine:.4f}"
-            f"{self._missed(totals)}"
-        )
+        return f"{told}, {compared.points} of them embedded again: least cosine {compared.least_cosine:.4f}{missed}"
 
     def close(self) -> None:
         """Let go of the store."""
