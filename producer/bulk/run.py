@@ -26,6 +26,8 @@ _WRITE_SHARE = 4
 _WRITE_EVERY_S = 5.0
 _SAMPLE_ROWS = 100
 _MANY_FAILURES = 1000
+_MOST_HELD = 10_000
+"""Items beyond the front: rejects in a row would otherwise be held until a text comes after them."""
 
 
 class Run:
@@ -53,7 +55,7 @@ class Run:
         self._sent: dict[int, tuple[int, Record, str]] = {}
         self._ready: dict[int, tuple[Embedded, bool]] = {}
         self._mark = start.mark
-        self._begun = False
+        self._begun = self._exhausted = False
         self._written_at = clock()
         self.meter = Meter(
             producer,
@@ -70,7 +72,14 @@ class Run:
         self._rejects.begin()
         if self._mark is not None:
             self._begin()
-        texts = self._texts(self._items())
+        items = self._items()
+        while not self._exhausted:
+            self._embed(self._texts(items))
+            self._write()
+        return self._finish()
+
+    def _embed(self, texts: Iterator[str]) -> None:
+        """Embed and write until the texts end."""
         write_rows = max(1, self._order.window // _WRITE_SHARE)
         in_flight = max(1, self._order.window - write_rows)
         for outcome in self._producer.iter_outcomes(texts, self._order.kind, window=in_flight):
@@ -83,8 +92,6 @@ class Run:
                 self._reject(number, rejected(record, outcome.error.code, str(outcome.error)))
             if len(self._ready) >= write_rows or self._clock() - self._written_at >= _WRITE_EVERY_S:
                 self._write()
-        self._write()
-        return self._finish()
 
     def _items(self) -> Iterator[Record | Spoilt]:
         """The records that are left, after a look at the first of all for fields that none has."""
@@ -110,17 +117,20 @@ class Run:
         logger.warning("%s", text)
 
     def _texts(self, items: Iterator[Record | Spoilt]) -> Iterator[str]:
-        """The texts to send, in order; what has none is set aside."""
+        """The texts to send, in order; what has none is set aside. They end early where too much would be held."""
         sent = 0
         for item in items:
             number = self._front.take(item.position)
             text = self._maker.make(item)
             if isinstance(text, Reject):
                 self._reject(number, text)
+                if self._front.taken - self._front.passed >= _MOST_HELD:
+                    return
             elif isinstance(item, Record):
                 self._sent[sent] = (number, item, text)
                 sent += 1
                 yield text
+        self._exhausted = True
 
     def _reject(self, number: int, reject: Reject) -> None:
         self._front.reject(number, reject)

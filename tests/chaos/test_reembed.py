@@ -7,14 +7,18 @@ from pathlib import Path
 from producer.qdrant import QdrantAddress
 from tests.chaos.campaign import Report, Sizes, chance
 from tests.conftest import StartPool
+from tests.integration.harness.engine import Engine
 from tests.integration.harness.fake_model import HOLD, Record
 from tests.integration.harness.processes import Program
+from tests.integration.harness.qdrant_program import QdrantServer
 from tests.integration.harness.reembedding import Reembedding, points_of, rss_mib, stored_points, write_records
 from tests.integration.harness.site import Site
 from tests.integration.harness.waiting import wait_until
 
 WARM_ROWS = 5_000
 """After so many rows all is imported and every window is full: what grows from there on grows with the rows."""
+
+MOST_GROWTH_MIB = 10.0
 
 
 def test_a_killed_command_leaves_the_same_collection(
@@ -56,8 +60,7 @@ def test_a_killed_command_leaves_the_same_collection(
             "rows": rows,
             "seconds undisturbed": f"{undisturbed.took_s:.0f}",
             "rows/s": f"{rows / undisturbed.took_s:.0f}",
-            f"MiB after {undisturbed.first_rows} rows": f"{undisturbed.first_mib:.0f}",
-            "at the end": f"{undisturbed.last_mib:.0f}",
+            **undisturbed.memory,
             "killed": kills,
             "seconds with the kills": f"{killed_s:.0f}",
             "rows written twice": f"{sum(beyond)} (at most {max(beyond)} a kill)",
@@ -65,6 +68,21 @@ def test_a_killed_command_leaves_the_same_collection(
             "seed": seed,
         },
     )
+
+
+def test_memory_does_not_grow_where_the_store_is_a_server(
+    solo: Site, engine: Engine, tmp_path: Path, sizes: Sizes, report: Report
+) -> None:
+    rows = sizes(short=100, long=100_000)
+    texts = [f"contact {number}, who works on subject {number % 97}" for number in range(rows)]
+    source = write_records(tmp_path / "contacts.jsonl", texts)
+    with QdrantServer(tmp_path / "server") as server:
+        run = _watch(Reembedding(solo, tmp_path / "runs", source, server.url("contacts")))
+    report(
+        "re-embedding into a store that is another process",
+        {"rows": rows, "seconds": f"{run.took_s:.0f}", **run.memory},
+    )
+    assert run.last_mib - run.first_mib < MOST_GROWTH_MIB or not sizes.is_long
 
 
 @dataclass
@@ -75,6 +93,10 @@ class _Undisturbed:
     first_rows: int = 0
     first_mib: float = 0.0
     last_mib: float = 0.0
+
+    @property
+    def memory(self) -> dict[str, str]:
+        return {f"MiB after {self.first_rows} rows": f"{self.first_mib:.0f}", "at the end": f"{self.last_mib:.0f}"}
 
 
 def _watch(command: Reembedding) -> _Undisturbed:

@@ -133,17 +133,18 @@ class FakeProducer:
         raise AssertionError("the sink in memory checks nothing")
 
     def iter_outcomes(self, texts: Iterable[str], kind: str, *, window: int) -> Iterator[RowOutcome]:
-        source, waiting, first = iter(texts), dict[int, str](), 0
+        source, waiting, first, taken = iter(texts), dict[int, str](), 0, 0
         while True:
-            while len(self.sent) - first < window and (text := next(source, None)) is not None:
-                waiting[len(self.sent)] = text
+            while taken - first < window and (text := next(source, None)) is not None:
+                waiting[taken] = text
+                taken += 1
                 self.sent.append(text)
             if not waiting:
                 return
             self._fate.step()
             index = self._random.choice(list(waiting))
             text = waiting.pop(index)
-            first = min(waiting, default=len(self.sent))
+            first = min(waiting, default=taken)
             if text.startswith(BROKEN):
                 failed = RowFailed(f"a worker could not compute text {index}", code="model_failed")
                 yield RowOutcome(index=index, vector=None, error=failed, cached=False)

@@ -2,11 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from producer.bulk import run as run_module
+from producer.bulk.conditions import Conditions
+from producer.bulk.ends import Json, Record, Spoilt
 from producer.bulk.pipeline import Outcome
 from producer.errors import ConfigurationError, InvalidRequest
 from tests.unit.reembedding import BROKEN, Crash, Fate, MemorySink, MemorySource, records, start
@@ -226,3 +230,31 @@ def test_a_state_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="HEADRACE_STATE_DIR"):
         start(MemorySource(records(5)), MemorySink(ordered=True), tmp_path / "file")
+
+
+def test_any_number_of_rejects_in_a_row_is_held_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_MOST_HELD", 100)
+    held = 0
+
+    class Watched(MemorySource):
+        def records(self, where: Conditions, after: Json = None) -> Iterator[Record | Spoilt]:
+            nonlocal held
+            for item in super().records(where, after):
+                yield item
+                taken = int(item.place.rpartition(" ")[2])
+                kept = [json.loads(path.read_text())["items"] for path in (tmp_path / "reembed").glob("*.json")]
+                held = max(held, taken - max(kept, default=0))
+
+    items = [{"id": f"x{number}", "text": ""} for number in range(1000)]
+    items[3:3] = records(20)
+    items[500:500] = [{"id": "bad", "text": f"{BROKEN}"}, {"id": "good", "text": "good"}]
+    sink = MemorySink(ordered=True)
+    outcome = start(Watched(items), sink, tmp_path, window=WINDOW, max_failures=2000)
+
+    assert (outcome.rows, outcome.rejected) == (21, 1001)
+    assert [place for place, _ in reasons(outcome)] == [
+        f"memory row {number}" for number, item in enumerate(items, 1) if not item["text"].startswith(("text", "good"))
+    ]
+    assert 90 <= held <= 100
