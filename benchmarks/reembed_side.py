@@ -18,7 +18,7 @@ from producer import Producer
 from producer.bulk.order import Order
 from producer.bulk.pipeline import reembed
 from producer.bulk.progress import Progress
-from producer.bulk.urls import open_sink, open_source
+from producer.bulk.runs import open_ends
 from producer.qdrant import QdrantAddress
 from producer.settings import StoreSettings
 
@@ -66,9 +66,7 @@ def bare(source: Path, _target: str, producer: Producer) -> Side:
 def run(source: Path, target: str, producer: Producer) -> Side:
     """Re-embed a source into a target."""
     order = Order(source=str(source), sink=target)
-    store = StoreSettings()
-    origin = open_source(order, store)
-    sink = open_sink(order, store, origin)
+    origin, sink = open_ends(order, StoreSettings())
     clock = _Clock(_lines(source))
 
     def note(progress: Progress) -> None:
