@@ -17,7 +17,6 @@ from producer.qdrant_search import (
     check_open,
     collection_errors,
     described,
-    of_user,
     payloads,
     query_arguments,
     resolved,
@@ -73,7 +72,8 @@ class QdrantStore:
     """A collection or an alias of Qdrant's; it connects at the first call. May be shared by threads.
 
     The points' payloads say in `user_field` whose they are. A user id of digits finds points of the number and of the
-    string: 7 and "7" are one user.
+    string: 7 and "7" are one user. Where a payload index on that field holds numbers or strings (`integer`, `keyword`,
+    `uuid`), it finds those alone, through the index.
 
     Raises:
         ConfigurationError: the URL is none of Qdrant's.
@@ -102,16 +102,13 @@ class QdrantStore:
         client, name = self._open(), self._address.collection
         with collection_errors(self.place, name):
             name = resolved(name, client.get_aliases())
-            return described(name, client.get_collection(name))
+            return described(name, client.get_collection(name), self.user_field)
 
     def nearest(self, collection: Collection, vector: Vector, user_id: UserId, limit: int) -> list[Candidate]:
         """Like `VectorStore.nearest`."""
         with collection_errors(self.place, collection.name):
-            return candidates(
-                self._open().query_points(
-                    **query_arguments(collection, vector, of_user(self.user_field, user_id), limit)
-                )
-            )
+            arguments = query_arguments(collection, vector, self.user_field, user_id, limit)
+            return candidates(self._open().query_points(**arguments))
 
     def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:
         """Like `VectorStore.fetch`."""
@@ -168,12 +165,12 @@ class AsyncQdrantStore:
         client, name = self._open(), self._address.collection
         with collection_errors(self.place, name):
             name = resolved(name, await client.get_aliases())
-            return described(name, await client.get_collection(name))
+            return described(name, await client.get_collection(name), self.user_field)
 
     async def nearest(self, collection: Collection, vector: Vector, user_id: UserId, limit: int) -> list[Candidate]:
         """Like `VectorStore.nearest`."""
         with collection_errors(self.place, collection.name):
-            arguments = query_arguments(collection, vector, of_user(self.user_field, user_id), limit)
+            arguments = query_arguments(collection, vector, self.user_field, user_id, limit)
             return candidates(await self._open().query_points(**arguments))
 
     async def fetch(self, collection: Collection, ids: Sequence[PointId], user_id: UserId) -> dict[PointId, Payload]:

@@ -13,7 +13,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from producer import AsyncQdrantStore, ConfigurationError, InvalidRequest, QdrantStore, StoreUnavailable
-from producer.qdrant_search import Collection
+from producer.qdrant_search import Collection, described, query_arguments
 from tests.unit.searching import fill, make_collection, point_alias, provenance, qdrant
 
 VECTOR = np.ones(4, dtype=np.float32)
@@ -65,7 +65,40 @@ def test_a_user_finds_the_own_points_alone(client: QdrantClient, user: str | int
     assert found(client, user) == points
     assert found(client, user, user_field="meta.owner") == points
     assert found(client, user, user_field="teams[].owner") == points
+    assert found(client, user, user_field='"meta"."owner"') == points
     assert found(client, user, user_field="another") == []
+
+
+@pytest.mark.parametrize(
+    ("index", "user", "forms"),
+    [
+        ("", 7, {"7", 7}),
+        ("integer", 7, {7}),
+        ("integer", "7", {7}),
+        ("integer", "x", {"x"}),
+        ("keyword", 7, {"7"}),
+        ("uuid", "x", {"x"}),
+        ("text", 7, {"7", 7}),
+    ],
+)
+def test_a_payload_index_is_asked_for_what_it_holds_alone(index: str, user: str | int, forms: set[str | int]) -> None:
+    collection = Collection(name="blue", dimension=4, user_index=index)
+
+    condition = query_arguments(collection, VECTOR, "user_id", user, 10)["query_filter"]
+
+    assert {one.match.value for one in condition.should} == forms
+    assert {type(one.match.value) for one in condition.should} == {type(form) for form in forms}
+
+
+def test_the_index_on_the_users_field_is_noticed(client: QdrantClient) -> None:
+    info = client.get_collection("blue")
+    info.payload_schema = {
+        "user_id": models.PayloadIndexInfo(data_type=models.PayloadSchemaType.INTEGER, points=9),
+        "text": models.PayloadIndexInfo(data_type=models.PayloadSchemaType.KEYWORD, points=9),
+    }
+
+    assert described("blue", info, "user_id").user_index == "integer"
+    assert described("blue", info, "owner").user_index == ""
 
 
 def test_only_the_users_points_are_fetched(client: QdrantClient) -> None:
@@ -181,9 +214,10 @@ def test_a_url_is_refused_at_once(url: str) -> None:
             cls(url)
 
 
-def test_a_field_must_be_named(client: QdrantClient) -> None:
+@pytest.mark.parametrize("field", ["", "a b", "a.", ".a", "a[0]", "[]", '"a', 'a"b"', "a\udcff", '"a\udcff"', "a\n"])
+def test_a_field_must_be_a_path(client: QdrantClient, field: str) -> None:
     with pytest.raises(ConfigurationError, match="user_field"):
-        QdrantStore.of(client, "blue", user_field="")
+        QdrantStore.of(client, "blue", user_field=field)
 
 
 def test_both_stores_have_the_same_calls() -> None:
