@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, QdrantClient
 
 LOCAL = "qdrant+local:"
+TIMEOUT_S = 30
+"""For one answer. Writes wait for the server's disk."""
+
 SCHEMES = ("qdrant", "qdrant+https", "qdrant+local")
 
 _PORT = 6333
-TIMEOUT_S = 30
 NOT_INSTALLED = "qdrant-client is not installed: pip install 'headrace[qdrant]'"
 _FORMS = "qdrant://host:6333/collection, qdrant+https://host/collection or qdrant+local:FOLDER#collection"
 _TOO_MANY_REQUESTS = 429
@@ -43,10 +45,14 @@ class QdrantAddress:
             folder, _, collection = text.removeprefix(LOCAL).partition("#")
             if not (folder and collection):
                 raise ConfigurationError(f"{text!r} must name a folder and a collection: {LOCAL}FOLDER#collection")
-            return cls(collection=collection, path=str(Path(folder).expanduser().absolute()))
+            try:
+                return cls(collection=collection, path=str(Path(folder).expanduser().absolute()))
+            except RuntimeError:
+                raise ConfigurationError(f"{text!r} names the home folder of nobody") from None
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
+            (host or "").encode("idna")  # as sockets do, whose errors nobody maps
         except ValueError:
             raise ConfigurationError(f"this is no URL of Qdrant's: write {_FORMS}") from None
         if parts.username or parts.password or parts.query:
@@ -54,6 +60,8 @@ class QdrantAddress:
                 "the URL of Qdrant holds more than a place: the API key is HEADRACE_QDRANT_API_KEY"
             )
         collection = unquote(parts.path.strip("/"))
+        if host and (" " in host or not host.isprintable()):
+            host = None
         if parts.scheme not in SCHEMES or not host or not collection or "/" in collection or parts.fragment:
             raise ConfigurationError(f"{text!r} is no collection of Qdrant's: write {_FORMS}")
         shown = f"[{host}]" if ":" in host else host
@@ -74,7 +82,9 @@ class QdrantAddress:
         return f"qdrant{'+https' if scheme == 'https' else ''}://{rest}/{self.collection}"
 
 
-def connect(address: QdrantAddress, api_key: str = "", *, create: bool = False) -> "QdrantClient":
+def connect(
+    address: QdrantAddress, api_key: str = "", *, create: bool = False, timeout_s: int = TIMEOUT_S
+) -> "QdrantClient":
     """Open a client; a server is first asked at the first call. With `create` an embedded store may be made anew.
 
     An embedded store is opened once per process: clients of one folder share it, and the last `close` closes it.
@@ -88,17 +98,17 @@ def connect(address: QdrantAddress, api_key: str = "", *, create: bool = False) 
         if address.path:
             _check_folder(address.path, create=create)
             return cast("QdrantClient", SharedStore(address.path, lambda: _embedded(library, address.path)))
-        return library.QdrantClient(**_server(address, api_key))  # type: ignore[no-any-return]
+        return library.QdrantClient(**_server(address, api_key, timeout_s))  # type: ignore[no-any-return]
 
 
-def connect_async(address: QdrantAddress, api_key: str = "") -> "AsyncQdrantClient":
+def connect_async(address: QdrantAddress, api_key: str = "", *, timeout_s: int = TIMEOUT_S) -> "AsyncQdrantClient":
     """The same for asyncio; an embedded store is opened at once."""
     with store_errors(address.place):
         library = _library()
         if address.path:
             _check_folder(address.path, create=False)
             return cast("AsyncQdrantClient", AsyncSharedStore(address.path, lambda: _embedded(library, address.path)))
-        return library.AsyncQdrantClient(**_server(address, api_key))  # type: ignore[no-any-return]
+        return library.AsyncQdrantClient(**_server(address, api_key, timeout_s))  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -168,10 +178,10 @@ def _library() -> Any:
     return qdrant_client
 
 
-def _server(address: QdrantAddress, api_key: str) -> dict[str, Any]:
+def _server(address: QdrantAddress, api_key: str, timeout_s: int) -> dict[str, Any]:
     """The client's arguments. The key goes as a header: given as a key, the client would warn of a URL without TLS."""
     headers = key_headers(api_key) or None
-    return {"url": address.url, "headers": headers, "timeout": TIMEOUT_S, "check_compatibility": False}
+    return {"url": address.url, "headers": headers, "timeout": timeout_s, "check_compatibility": False}
 
 
 def key_headers(api_key: str) -> dict[str, str]:

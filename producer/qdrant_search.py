@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from producer.errors import ConfigurationError, InvalidRequest, StoreUnavailable
@@ -77,6 +78,16 @@ def check_open(closed: bool) -> None:
     """Refuse a store that was closed."""
     if closed:
         raise InvalidRequest("the store is closed: make a new one", code="closed")
+
+
+def place_of(client: Any) -> str:
+    """Where the application's own client keeps its points, without any password; all stores in memory are one."""
+    options = client.init_options
+    if options["path"]:
+        return str(Path(options["path"]).absolute())
+    host = options["host"] and f"{options['host']}:{options['port']}"
+    place: str = options["location"] or options["url"] or host or "localhost"
+    return place.rpartition("@")[2]
 
 
 def resolved(name: str, listed: Any) -> str:

@@ -1,11 +1,14 @@
 """Where a search looks for vectors: the protocol of a store, and Qdrant behind it, sync and async."""
 
+import math
+import os
 import threading
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from producer.qdrant import QdrantAddress, connect, connect_async
+from producer.qdrant import SERVER_TIMEOUT_S, QdrantAddress, connect, connect_async
 from producer.qdrant_search import (
     Candidate,
     Collection,
@@ -18,10 +21,12 @@ from producer.qdrant_search import (
     collection_errors,
     described,
     payloads,
+    place_of,
     query_arguments,
     resolved,
     retrieve_arguments,
 )
+from producer.requests import check_timeout
 from producer.results import Vector
 
 if TYPE_CHECKING:
@@ -71,30 +76,37 @@ class AsyncVectorStore(Protocol):
 class QdrantStore:
     """A collection or an alias of Qdrant's; it connects at the first call. May be shared by threads.
 
+    A server's may be made and used before a fork: every child gets its own connections. A server has `timeout_s` (whole
+    seconds, rounded up) for each answer.
+
     The points' payloads say in `user_field` whose they are. A user id of digits finds points of the number and of the
     string: 7 and "7" are one user. Where a payload index on that field holds numbers or strings (`integer`, `keyword`,
     `uuid`), it finds those alone, through the index.
 
     Raises:
-        ConfigurationError: the URL is none of Qdrant's.
+        ConfigurationError: the URL is none of Qdrant's, or `user_field` is no path to a field.
     """
 
-    def __init__(self, url: str, *, api_key: str = "", user_field: str = "user_id") -> None:
+    def __init__(
+        self, url: str, *, api_key: str = "", user_field: str = "user_id", timeout_s: float = SERVER_TIMEOUT_S
+    ) -> None:
         self._address = QdrantAddress.parse(url)
         check_field(user_field)
         self._api_key = api_key
+        self._timeout_s = math.ceil(check_timeout(timeout_s))
         self._client: QdrantClient | None = None
         self._owned = True
         self._closed = False
-        self._opening = threading.Lock()
+        self._start_process()
+        _STORES.add(self)
         self.place = self._address.place
         self.user_field = user_field
 
     @classmethod
     def of(cls, client: "QdrantClient", collection: str, *, user_field: str = "user_id") -> Self:
-        """Use a client that is open already, such as that of an embedded store, which opens once; it stays open."""
+        """Use a client that is open already, such as that of a store in memory; it stays open, with its own timeout."""
         store = cls(f"qdrant+local:.#{collection}", user_field=user_field)
-        store._client, store._owned, store.place = client, False, ""
+        store._client, store._owned, store.place = client, False, place_of(client)
         return store
 
     def locate(self) -> Collection:
@@ -132,21 +144,42 @@ class QdrantStore:
     ) -> None:
         self.close()
 
+    def _start_process(self) -> None:
+        """Begin anew in a child of fork: on its parent's connections it would read what others have asked for."""
+        self._opening = threading.Lock()
+        if self._owned and self._address.url:
+            # Kept, since to close it takes its lock, which a thread of the parent's may have held.
+            self._client_of_parent, self._client = self._client, None
+
     def _open(self) -> "QdrantClient":
         with self._opening:
             check_open(self._closed)
             if self._client is None:
-                self._client = connect(self._address, self._api_key)
+                self._client = connect(self._address, self._api_key, timeout_s=self._timeout_s)
             return self._client
+
+
+_STORES: weakref.WeakSet[QdrantStore] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_STORES):
+        store._start_process()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class AsyncQdrantStore:
     """`QdrantStore` for one event loop: the same calls, results and errors, awaited."""
 
-    def __init__(self, url: str, *, api_key: str = "", user_field: str = "user_id") -> None:
+    def __init__(
+        self, url: str, *, api_key: str = "", user_field: str = "user_id", timeout_s: float = SERVER_TIMEOUT_S
+    ) -> None:
         self._address = QdrantAddress.parse(url)
         check_field(user_field)
         self._api_key = api_key
+        self._timeout_s = math.ceil(check_timeout(timeout_s))
         self._client: AsyncQdrantClient | None = None
         self._owned = True
         self._closed = False
@@ -157,7 +190,7 @@ class AsyncQdrantStore:
     def of(cls, client: "AsyncQdrantClient", collection: str, *, user_field: str = "user_id") -> Self:
         """Like `QdrantStore.of`."""
         store = cls(f"qdrant+local:.#{collection}", user_field=user_field)
-        store._client, store._owned, store.place = client, False, ""
+        store._client, store._owned, store.place = client, False, place_of(client)
         return store
 
     async def locate(self) -> Collection:
@@ -197,5 +230,5 @@ class AsyncQdrantStore:
     def _open(self) -> "AsyncQdrantClient":
         check_open(self._closed)
         if self._client is None:
-            self._client = connect_async(self._address, self._api_key)
+            self._client = connect_async(self._address, self._api_key, timeout_s=self._timeout_s)
         return self._client

@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from producer import AsyncQdrantStore, ConfigurationError, InvalidRequest, QdrantStore, StoreUnavailable
 from producer.qdrant_search import Collection, described, query_arguments
+from producer.stores import _after_fork_in_child
 from tests.unit.searching import fill, make_collection, point_alias, provenance, qdrant
 
 VECTOR = np.ones(4, dtype=np.float32)
@@ -207,7 +208,48 @@ def test_a_client_of_the_applications_stays_open(client: QdrantClient) -> None:
     assert client.get_collections().collections
 
 
-@pytest.mark.parametrize("url", ["http://host/name", "qdrant://host", "qdrant+local:folder"])
+def test_a_server_is_asked_over_a_childs_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Client:
+        def __init__(self, **arguments: Any) -> None:
+            made.append(arguments)
+
+        def close(self) -> None:
+            raise AssertionError("its lock may be held for ever")
+
+    monkeypatch.setattr("qdrant_client.QdrantClient", Client)
+    store = QdrantStore("qdrant://host/name", timeout_s=1.5)
+    parents = store._open()
+    store._opening.acquire()  # by a thread that the child does not have
+
+    _after_fork_in_child()
+
+    assert store._open() is not parents
+    assert [arguments["timeout"] for arguments in made] == [2, 2]
+
+
+def test_stores_of_an_applications_clients_tell_their_places_apart(tmp_path: Path) -> None:
+    server: dict[str, Any] = {"check_compatibility": False}
+    makers: dict[str, Callable[[], Any]] = {
+        "http://one:6333": lambda: QdrantClient(url="http://one:6333", **server),
+        "two:7000": lambda: QdrantClient(host="two", port=7000, **server),
+        "three": lambda: AsyncQdrantClient(url="https://user:secret@three", **server),
+        "localhost": lambda: QdrantClient(**server),
+        ":memory:": lambda: QdrantClient(":memory:"),
+        str(tmp_path): lambda: QdrantClient(path=str(tmp_path)),
+    }
+    for place, make in makers.items():
+        client = make()
+        store = (QdrantStore if isinstance(client, QdrantClient) else AsyncQdrantStore).of(client, "blue")
+        assert store.place == place
+        asyncio.run(client.close()) if isinstance(client, AsyncQdrantClient) else client.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host/name", "qdrant://host", "qdrant://a host/name", "qdrant+local:folder", "qdrant+local:~no-one/a#name"],
+)
 def test_a_url_is_refused_at_once(url: str) -> None:
     for cls in (QdrantStore, AsyncQdrantStore):
         with pytest.raises(ConfigurationError):
