@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 State = Literal["filling", "complete"]
 
 _KEY = "headrace"
+_TYPES: Mapping[str, type] = {"dimension": int, "previous": dict, "partial": bool, "rejected": int}
+"""Of what is no string; anybody who may write to the store may write anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,11 @@ class Provenance:
         values = metadata.get(_KEY) if isinstance(metadata, dict) else None
         if not isinstance(values, dict):
             return None
-        known = {known.name for known in dataclasses.fields(cls)}
+        names = {known.name for known in dataclasses.fields(cls)}
+        told = {name: value for name, value in values.items() if name in names}
+        if not all(type(value) is _TYPES.get(name, str) for name, value in told.items()):
+            return None
         try:
-            return cls(**{name: value for name, value in values.items() if name in known})
+            return cls(**told)
         except TypeError:
             return None

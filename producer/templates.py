@@ -31,8 +31,12 @@ class TextTemplate:
         """Read the pattern.
 
         Raises:
-            ConfigurationError: it has no field, or something in braces that is no field.
+            ConfigurationError: it has no field, or something in braces that is no field; or it is not valid Unicode.
         """
+        try:
+            pattern.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"the template {pattern!r} is not text in UTF-8") from None
         self.pattern = pattern
         self._slots, self._tail = _parse(pattern)
 

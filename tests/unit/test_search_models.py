@@ -7,6 +7,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from producer.errors import ConfigurationError, StoreUnavailable
+from producer.provenance import Provenance
 from producer.search_effects import Embed, Fetch, Nearest
 from producer.search_flow import LOCATION_S
 from tests.unit.searching import SearchRig, contacts, fill, make_collection, point_alias, provenance, qdrant
@@ -123,6 +124,18 @@ def test_without_provenance_it_is_our_own_model(client: QdrantClient, rig: Searc
     found = rig.search()
 
     assert (found.collection, found.model) == ("bare", "offline")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": None}, {"tag": 7}, {"template": ["{text}"]}, {"dimension": "4"}, {"previous": []}, {"partial": 1}],
+)
+def test_metadata_of_another_make_is_no_provenance(change: dict[str, Any]) -> None:
+    said = provenance("offline").as_metadata()
+
+    assert Provenance.read(said) == provenance("offline")
+    assert Provenance.read({"headrace": {**said["headrace"], "of a later release": 1}}) == provenance("offline")
+    assert Provenance.read({"headrace": {**said["headrace"], **change}}) is None
 
 
 def test_another_name_of_our_own_model_needs_no_other_producer(client: QdrantClient) -> None:

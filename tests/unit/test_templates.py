@@ -63,6 +63,7 @@ def test_a_name_with_a_dot_is_looked_up_whole_first() -> None:
         "{name",
         "name}",
         "{a}{__class__[:x]}",
+        "{name}\udcff",
     ],
 )
 def test_what_is_no_template(pattern: str) -> None:
