@@ -27,7 +27,9 @@ from workers.options import Command, settings_options
 
 _NOT_FOR_SEARCHING = {"bulk_timeout_s", "lane_limit", "lane_limit_bytes"}
 _LEAST_TEXT_WIDTH = 24
-_ID_WIDTH = 10
+_ID_WIDTH = 12
+"""A UUID takes three lines of it, as a long text does."""
+
 _TEXT_WIDTH = 80
 
 
@@ -63,7 +65,9 @@ def main(
     check_user_id(user)
     check_limit(limit)
     clean_text(query, settings.max_text_bytes, what="query")
-    store = QdrantStore(place.qdrant_url, api_key=place.qdrant_api_key, user_field=user_field)
+    store = QdrantStore(
+        place.qdrant_url, api_key=place.qdrant_api_key, user_field=user_field, timeout_s=settings.timeout_s
+    )
     with store, Producer(settings) as producer:
         _require_embed_pool(settings, store)
         missing = None if no_rerank else _missing_rerank_pool(producer)
@@ -107,7 +111,7 @@ def _view(found: SearchResults) -> list[Table | Text]:
     for heading in ("rank", "vector\nrank", "vector\nscore", "rerank\nscore"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("text", min_width=_LEAST_TEXT_WIDTH)
-    table.add_column("id", no_wrap=True, max_width=_ID_WIDTH)
+    table.add_column("id", overflow="fold", max_width=_ID_WIDTH)
     for hit in found.results:
         reranked = "-" if hit.rerank_score is None else f"{hit.rerank_score:.4f}"
         numbers = (str(hit.rank), str(hit.vector_rank), f"{hit.vector_score:.4f}", reranked)

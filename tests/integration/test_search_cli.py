@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from tests.integration.harness.commands import call, check_one_line, check_success
 from tests.integration.harness.engine import Engine
+from tests.integration.harness.fake_model import DIMENSION
 from tests.integration.harness.searching import TEXTS, make_contacts, point_alias
 from tests.integration.harness.site import Site
 
@@ -39,6 +40,18 @@ def test_a_table_and_then_json_from_the_cache(solo: Site, url: str) -> None:
     assert found["timings_ms"].keys() == {"resolve", "cache", "embedding", "vector_search", "rerank", "total"}
     assert found["results"][0]["payload"]["user_id"] == 7
     assert "No results" in nobody
+
+
+def test_an_id_is_shown_whole_on_80_columns(solo: Site, url: str, tmp_path: Path) -> None:
+    name = "0b1b1f4e-9d5c-4b3e-8a51-6a8f2f6f7c11"
+    client = QdrantClient(path=f"{tmp_path}/store")
+    point = models.PointStruct(id=name, vector=[1.0] * DIMENSION, payload={"user_id": 9, "text": "x" * 200})
+    client.upsert("contacts-1", [point])
+    client.close()
+    with Engine(solo):
+        shown = check_success(call(solo, "search", "9", QUERY, "--qdrant-url", url, COLUMNS="80"))
+    rows = [line.split("│")[-2].strip() for line in shown.splitlines() if line.startswith("│")]
+    assert "".join(rows) == name
 
 
 def test_without_a_rerank_pool_it_is_told_at_once(solo: Site, url: str) -> None:
