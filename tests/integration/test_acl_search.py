@@ -25,6 +25,8 @@ FROM_ALL: list[Command] = [
     ("PERSIST", ENTRY),
     ("RENAME", ENTRY, KEYS.entry("1" * 32)),
     ("ZREM", KEYS.entries, "member"),
+    ("EXPIRE", ENTRY, 3600),
+    ("ZADD", KEYS.generation, 1, "forged"),
     ("GET", "searching"),
     ("GET", "other:search:7:generation"),
     ("SCAN", 0, "MATCH", "search:*"),
