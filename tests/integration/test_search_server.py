@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from qdrant_client import models
 
 from producer import AsyncQdrantStore, AsyncSemanticSearch, QdrantStore, SearchResults, SemanticSearch, StoreUnavailable
 from tests.integration.harness.engine import Engine
@@ -18,10 +19,11 @@ API_KEY = "the key of this store"
 
 @pytest.fixture
 def contacts(tmp_path: Path, solo: Site) -> Iterator[QdrantServer]:
-    """A server that asks for a key, with the contacts of two users behind an alias, and both pools."""
+    """A server that asks for a key, with the indexed contacts of two users behind an alias, and both pools."""
     with QdrantServer(tmp_path / "qdrant", api_key=API_KEY) as server:
         client = server.client()
         make_contacts(client, "contacts-1", model=solo.model)
+        client.create_payload_index("contacts-1", "user_id", models.PayloadSchemaType.INTEGER)
         point_alias(client, "contacts", "contacts-1")
         client.close()
         with Engine(solo), Engine(solo, task="rerank"):
@@ -42,6 +44,7 @@ def test_both_clients_search_by_url_and_notice_what_goes_away(solo: Site, contac
         solo.producer() as producer,
         SemanticSearch(producer, store) as search,
     ):
+        assert store.locate().user_index == "integer"
         first, again = search.search(7, QUERY), search.search("7", QUERY)
         others = asyncio.run(ask())
         with (
