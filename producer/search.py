@@ -43,7 +43,8 @@ class SemanticSearch:
         """Search, best first, up to `limit` (100 at most) results. 7 and "7" are the same user.
 
         A rerank that fails, or is not there `timeout_s` after the call began (by default the producer's), leaves the
-        order of the vectors, with `fallback_used=True`; such results are not cached.
+        order of the vectors, with `fallback_used=True`; such results are not cached. The vector store has a timeout of
+        its own, and the query's embedding has all of `timeout_s`: the first search loads and connects much before it.
 
         Raises:
             StoreUnavailable: the vector store fails, or has no such collection.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from producer.qdrant import SERVER_TIMEOUT_S, QdrantAddress, connect, connect_async
+from producer.qdrant import TIMEOUT_S, QdrantAddress, connect, connect_async
 from producer.qdrant_search import (
     Candidate,
     Collection,
@@ -88,7 +88,7 @@ class QdrantStore:
     """
 
     def __init__(
-        self, url: str, *, api_key: str = "", user_field: str = "user_id", timeout_s: float = SERVER_TIMEOUT_S
+        self, url: str, *, api_key: str = "", user_field: str = "user_id", timeout_s: float = TIMEOUT_S
     ) -> None:
         self._address = QdrantAddress.parse(url)
         check_field(user_field)
@@ -174,7 +174,7 @@ class AsyncQdrantStore:
     """`QdrantStore` for one event loop: the same calls, results and errors, awaited."""
 
     def __init__(
-        self, url: str, *, api_key: str = "", user_field: str = "user_id", timeout_s: float = SERVER_TIMEOUT_S
+        self, url: str, *, api_key: str = "", user_field: str = "user_id", timeout_s: float = TIMEOUT_S
     ) -> None:
         self._address = QdrantAddress.parse(url)
         check_field(user_field)
