@@ -79,7 +79,7 @@ def main(
     if as_json:
         click.echo(json.dumps(_as_json(found)))
     else:
-        show(*_view(found))
+        show(*_view(found, f"No results: no point of {found.collection} has {user!r} in its field {user_field!r}."))
 
 
 def _require_embed_pool(settings: ProducerSettings, store: QdrantStore) -> None:
@@ -106,7 +106,7 @@ def _as_json(found: SearchResults) -> dict[str, Any]:
     return {**told, "timings_ms": times}
 
 
-def _view(found: SearchResults) -> list[Table | Text]:
+def _view(found: SearchResults, nothing: str) -> list[Table | Text]:
     table = Table()
     for heading in ("rank", "vector\nrank", "vector\nscore", "rerank\nscore"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -117,7 +117,7 @@ def _view(found: SearchResults) -> list[Table | Text]:
         numbers = (str(hit.rank), str(hit.vector_rank), f"{hit.vector_score:.4f}", reranked)
         table.add_row(*numbers, plain(clip(hit.text, _TEXT_WIDTH)), plain(str(hit.id)))
     told = [plain(f"not reranked: {found.fallback_reason}")] if found.fallback_used else []
-    shown = table if found.results else Text("No results: the collection holds nothing of this user.")
+    shown = table if found.results else plain(nothing)
     return [shown, *told, plain(_stages(found))]
 
 

@@ -57,6 +57,9 @@ _TLS_HINT = (
 )
 """Servers say in many ways, or not at all, that they wanted TLS or a certificate."""
 
+_NOBODY = re.compile("refused|name or service|nodename|no address|no such file", re.IGNORECASE)
+_PLACE_HINT = " (is it running, and is REDIS_URL right?)"
+
 
 class Clients:
     """One sync client for each of a few socket timeouts, so that no command outlasts its call; none is connected yet.
@@ -190,7 +193,7 @@ class redis_errors:
             raise RedisUnavailable(f"{_lead(error)}: {redacted(error)}", code="redis_refused") from error
         if isinstance(error, RedisError | OSError):
             text = redacted(error) or "no answer in time"
-            hint = _TLS_HINT if _CLOSED.search(text) else ""
+            hint = _TLS_HINT if _CLOSED.search(text) else _PLACE_HINT if _NOBODY.search(text) else ""
             raise RedisUnavailable(f"Redis cannot be reached: {text}{hint}") from error
 
 

@@ -108,7 +108,8 @@ def settings_options(
 def _option(field: Any, flag: str) -> Callable[[Decorated], Decorated]:
     name = flag or "--" + field.name.replace("_", "-")
     default, env = field.default, field.metadata["env"]
-    shown = f" [{env}; default: {str(default).lower() if isinstance(default, bool) else default or 'none'}]"
+    told = str(default).lower() if isinstance(default, bool) else "none" if default == "" else default
+    shown = f" [{env}; default: {told}]"
     if isinstance(default, bool):
         name = f"{name}/--no-{name.removeprefix('--')}"
         return click.option(name, field.name, default=None, help=field.metadata["help"] + shown)
@@ -117,10 +118,12 @@ def _option(field: Any, flag: str) -> Callable[[Decorated], Decorated]:
         field.name,
         type=type(default),
         default=None,
-        metavar=_metavar(default),
+        metavar=_metavar(field.name, default),
         help=field.metadata["help"] + shown,
     )
 
 
-def _metavar(default: Any) -> str:
-    return {int: "N", float: "SECONDS"}.get(type(default), "TEXT")
+def _metavar(name: str, default: Any) -> str:
+    if isinstance(default, float):
+        return "SECONDS" if name.endswith("_s") else "SHARE"
+    return "N" if isinstance(default, int) else "TEXT"

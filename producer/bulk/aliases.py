@@ -53,7 +53,7 @@ def plan_switch(
         ConfigurationError: there is no such alias or target, or not one target but none or several; the target is
             not complete, or empty, or has fewer points than would be found now.
     """
-    current = _current(collections, alias, create=create)
+    current = _current(collections, alias, create=create, advice="; to make it, --create")
     target = to or _only_candidate(collections, alias, current)
     if target == current:
         raise ConfigurationError(f"{alias} points at {target} already")
@@ -119,8 +119,8 @@ def lost(collections: AliasStore, move: Move) -> int:
     return max(0, collections.count(move.current) - collections.count(move.target)) if move.current else 0
 
 
-def _current(collections: AliasStore, alias: str, *, create: bool) -> str:
-    """Where the alias points; "" if it is to be made."""
+def _current(collections: AliasStore, alias: str, *, create: bool, advice: str = "") -> str:
+    """Where the alias points; "" if it is to be made. `advice` is for the error where there is none."""
     aliases = collections.aliases()
     if alias in aliases:
         return aliases[alias]
@@ -130,7 +130,7 @@ def _current(collections: AliasStore, alias: str, *, create: bool) -> str:
             f"--to {alias} --create, and let searches ask for that"
         )
     if not create:
-        raise ConfigurationError(f"there is no alias {alias!r}: there are {named(aliases)}; to make it, --create")
+        raise ConfigurationError(f"there is no alias {alias!r}: there are {named(aliases)}{advice}")
     return ""
 
 
