@@ -86,6 +86,9 @@ class Source(Protocol):
     def fingerprint(self) -> Json:
         """What changes when the source does, so that a run goes on only with what it began with; None: no telling."""
 
+    def usual_template(self) -> str:
+        """The template by which its texts were made before, if it says so; else ""."""
+
     def count(self, where: Conditions) -> int | None:
         """How many records fit the conditions, if that is cheap to tell."""
 

@@ -36,6 +36,10 @@ class IterableSource:
     def fingerprint(self) -> Json:
         """None: there is no telling whether they are the same."""
 
+    def usual_template(self) -> str:
+        """Nothing here says how texts are made."""
+        return ""
+
     def count(self, where: Conditions) -> int | None:
         """What the caller said; None with conditions."""
         return None if where else self._count

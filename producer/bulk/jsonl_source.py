@@ -42,6 +42,10 @@ class JsonlSource:
         """A file's size and time; None for standard input and pipes."""
         return fingerprint(self.path)
 
+    def usual_template(self) -> str:
+        """Nothing here says how texts are made."""
+        return ""
+
     def count(self, where: Conditions) -> int | None:
         """The lines of a plain file that are not blank, none of them decoded; None where that would cost more."""
         if where or zipped(self.path) or not rereadable(self.path):

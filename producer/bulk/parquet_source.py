@@ -41,6 +41,10 @@ class ParquetSource:
         """The file's size and time."""
         return fingerprint(self.path)
 
+    def usual_template(self) -> str:
+        """Nothing here says how texts are made."""
+        return ""
+
     def count(self, where: Conditions) -> int | None:
         """The rows, from the footer; None with conditions."""
         if where:

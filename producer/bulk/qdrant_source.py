@@ -1,6 +1,6 @@
 """A collection of Qdrant as a source of records: scrolled by page in the order of its ids, without its vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from producer.bulk.collections import Collections, Layout
@@ -8,7 +8,9 @@ from producer.bulk.conditions import Conditions
 from producer.bulk.ends import Json, Record
 from producer.bulk.patience import Patience
 from producer.bulk.qdrant_filter import filter_of
+from producer.bulk.qdrant_points import point_id
 from producer.qdrant import QdrantAddress, connect, store_errors
+from producer.templates import look_up
 
 if TYPE_CHECKING:
     from qdrant_client.http import models
@@ -19,7 +21,10 @@ _POINTS_OF_AN_EMBEDDED_PAGE = 2048
 
 
 class QdrantSource:
-    """Reads a collection, or the one that an alias points at when the run begins; ids are the points'."""
+    """Reads a collection, or the one that an alias points at when the run begins.
+
+    A record's identity is the point's id, or what that was made of if the payload still has it in `id_field`.
+    """
 
     unique_ids = True
 
@@ -28,12 +33,14 @@ class QdrantSource:
         address: QdrantAddress,
         api_key: str = "",
         *,
+        id_field: str = "id",
         points_per_page: int = 0,
         patience: Patience | None = None,
     ) -> None:
         self.name = address.name
         self.address = address
         self._api_key = api_key
+        self._id_field = id_field
         self._page = points_per_page or (_POINTS_OF_AN_EMBEDDED_PAGE if address.path else _POINTS_OF_A_PAGE)
         self._patience = patience or Patience()
         self._collections: Collections | None = None
@@ -61,6 +68,11 @@ class QdrantSource:
         """The collection: its points may change meanwhile, but an alias that was moved means another one."""
         return self.collection
 
+    def usual_template(self) -> str:
+        """The template of the texts that the collection was filled with, if a run filled it."""
+        provenance = self.layout().provenance
+        return provenance.template if provenance else ""
+
     def count(self, where: Conditions) -> int:
         return self._opened().count(self.collection, filter_of(where))
 
@@ -77,7 +89,8 @@ class QdrantSource:
             for point in points:
                 fields = point.payload or {}
                 if point.id != after and where.fit(fields):
-                    yield Record(id=point.id, fields=fields, position=point.id, place=f"point {point.id}")
+                    identity = self._identity(point.id, fields)
+                    yield Record(id=identity, fields=fields, position=point.id, place=f"point {point.id}")
             if offset is None:
                 return
 
@@ -86,6 +99,10 @@ class QdrantSource:
         if self._collections:
             self._collections.client.close()
             self._collections = None
+
+    def _identity(self, of_point: str | int, fields: Mapping[str, Any]) -> str | int:
+        named = look_up(fields, self._id_field)
+        return named if isinstance(named, str | int) and point_id(named) == of_point else of_point
 
     def _scroll(self, scroll_filter: "models.Filter | None", offset: Any) -> tuple[list[Any], Any]:
         opened = self._opened()

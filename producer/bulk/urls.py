@@ -22,7 +22,7 @@ def open_source(url: str, *, id_field: str = "id", api_key: str = "") -> Source:
         ConfigurationError: it is written like a URL of Qdrant's and is none.
     """
     if _is_qdrant(url):
-        return QdrantSource(QdrantAddress.parse(url), api_key)
+        return QdrantSource(QdrantAddress.parse(url), api_key, id_field=id_field)
     if url.endswith(".parquet"):
         return ParquetSource(url, id_field=id_field)
     return JsonlSource(url, id_field=id_field)

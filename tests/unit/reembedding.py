@@ -53,6 +53,9 @@ class MemorySource:
     def fingerprint(self) -> Json:
         return self.version
 
+    def usual_template(self) -> str:
+        return ""
+
     def count(self, where: Conditions) -> int | None:
         return None if where else len(self.items)
 
