@@ -94,6 +94,20 @@ def test_ended_again_and_again_it_repeats_at_most_a_window_each_time(tmp_path: P
     assert len(sink.collection) == ROWS + 20
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_of_records_with_one_identity_the_last_is_kept(tmp_path: Path, seed: int) -> None:
+    items = [{"id": number % 5, "text": f"text {number}"} for number in range(ROWS)]
+    sink = MemorySink(ordered=False)
+    start(MemorySource(items, unique_ids=False), sink, tmp_path, seed=seed, window=WINDOW)
+    assert {text for text, _ in sink.collection.values()} == {f"text {number}" for number in range(ROWS - 5, ROWS)}
+
+
+def test_a_sink_that_wants_order_is_written_to_as_seldom_as_another(tmp_path: Path) -> None:
+    sink = MemorySink(ordered=True, fate=Fate())
+    start(MemorySource(records(400)), sink, tmp_path, window=40)
+    assert sink.writes <= 400 // 10 + 1
+
+
 def test_a_finished_run_does_nothing_when_resumed(tmp_path: Path) -> None:
     sink = MemorySink(ordered=True)
     first = start(MemorySource(records(5)), sink, tmp_path)
