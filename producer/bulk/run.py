@@ -104,9 +104,10 @@ class Run:
         if not absent:
             return
         names = ", ".join(map(repr, absent))
-        lead = f"the first {len(sample)} records of {self._source.name}" if len(sample) > 1 else self._source.name
+        source = self._source.name
+        lead = f"the first {len(sample)} records of {source} have" if len(sample) > 1 else f"{source} has"
         there = dict.fromkeys(name for item in sample if isinstance(item, Record) for name in item.fields)
-        text = f"{lead} has no field {names}; there are: {', '.join(islice(there, 20))}"
+        text = f"{lead} no field {names}; there are: {', '.join(islice(there, 20))}"
         if len(absent) == len(template.fields):
             raise ConfigurationError(f"{text} (--text, --field)")
         logger.warning("%s", text)
