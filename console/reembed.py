@@ -78,6 +78,8 @@ def run(
     store = load(StoreSettings, os.environ, state_dir=state_dir)
     if detach and dry_run:
         raise ConfigurationError("--detach and --dry-run do not go together: pass one of them")
+    if detach and state_dir:
+        raise ConfigurationError("a detached run keeps its state where its worker does: pass --state-dir to that")
     if dry_run:
         _show_what_it_takes(order, settings, store)
         return

@@ -11,7 +11,6 @@ from producer.bulk.progress import Progress
 from producer.bulk.run import Run
 from producer.client import Producer
 from producer.errors import ConfigurationError
-from producer.requests import text_kind
 
 _PROBE = "dimension"
 
@@ -52,7 +51,7 @@ def reembed(
         StoreUnavailable, RedisUnavailable, ResultTimeout: the run can be resumed.
         VerificationFailed: what the sink holds in the end is not what it should.
     """
-    text_kind(order.kind)
+    order.check()
     try:
         _check_source(source, sink)
         space = _space(producer, source, sink, order)
@@ -76,6 +75,7 @@ def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_
 
     Raises what `reembed` would raise at once. The pool must have run.
     """
+    order.check()
     try:
         _check_source(source, sink)
         space = _space(producer, source, sink, order)

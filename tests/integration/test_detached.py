@@ -201,6 +201,12 @@ def test_an_unknown_job_is_one_line(solo: Site, command: str) -> None:
     commands.check_one_line(call(solo, command, "../*"), "there is no detached job '../*'")
 
 
+def test_a_folder_for_state_is_its_workers_to_choose(solo: Site, source: Path, tmp_path: Path) -> None:
+    ends = (str(source), str(tmp_path / "sink.jsonl"))
+    done = commands.call(solo, "reembed", *ends, "--detach", "--state-dir", str(tmp_path))
+    commands.check_one_line(done, "pass --state-dir to that")
+
+
 def test_another_namespace_is_not_seen(solo: Site, source: Path) -> None:
     job_id = detach_script(solo, source, "finish")
     other = replace(solo, namespace=f"{solo.namespace}-other")

@@ -91,6 +91,13 @@ def test_what_cannot_be_detached_is_refused(server: redis.Redis, source: str, si
     assert list_jobs(server, "") == []
 
 
+@pytest.mark.parametrize("wrong", [{"kind": "foo"}, {"where": ("user_id",)}, {"template": "{name"}], ids=str)
+def test_an_order_that_no_worker_can_read_is_refused_at_once(server: redis.Redis, wrong: Any) -> None:
+    with pytest.raises((ConfigurationError, InvalidRequest)):
+        jobs.enqueue(Order(source="a", sink="b", **wrong), ProducerSettings(), server)
+    assert list_jobs(server, "") == []
+
+
 def test_namespaces_have_queues_of_their_own(server: redis.Redis) -> None:
     enqueued(server, Order(source="a", sink="b"), namespace="acme")
 
