@@ -173,6 +173,8 @@ def summary(order: Order, outcome: Outcome) -> list[str]:
     rows = f"{outcome.rows:,} rows written to {views.stream_name(order.sink, 'output')}"
     if outcome.resumed_rows:
         rows += f" ({outcome.resumed_rows:,} of them before)"
+    if outcome.elapsed_s:
+        rows += f" in {views.duration(outcome.elapsed_s)}"
     lines = [f"{rows}; checked: {outcome.checked}" if outcome.checked else rows]
     if outcome.rejected:
         lines.append(f"{outcome.rejected:,} rows rejected, with the reasons: {outcome.rejects_path}")

@@ -52,8 +52,10 @@ def test_a_detached_run_is_carried_out_with_the_settings_it_brought(solo: Site, 
     job_id = detach_script(solo, source, "finish")
     assert status_of(solo, job_id) == "queued"
 
-    run_burst(solo, tmp_path / "worker", HEADRACE_EMBED_MODEL="another", HEADRACE_STATE_DIR="/state")
+    worker = run_burst(solo, tmp_path / "worker", HEADRACE_EMBED_MODEL="another", HEADRACE_STATE_DIR="/state")
 
+    assert job_id in worker.stderr
+    assert "cleaning" not in worker.stderr
     (job,) = listed(solo)
     assert (job["status"], job["rows"], job["rejected"], job["attempt"]) == ("finished", 9, 1, 1)
     assert job["percent"] == 100

@@ -10,6 +10,9 @@ from rich.console import Console
 
 from console import progress
 from console.progress import report_line
+from console.reembed import summary
+from producer.bulk.order import Order
+from producer.bulk.pipeline import Outcome
 from producer.bulk.progress import Meter, Progress
 from producer.client import Producer
 from producer.errors import RedisUnavailable
@@ -92,3 +95,10 @@ def test_a_terminal_of_80_columns_shows_all_of_it(monkeypatch: pytest.MonkeyPatc
     assert bar.startswith("embedding ━━━━━━━━━━")
     assert bar.endswith(" 1,199,201 of 2,000,000 rows")
     assert below == RATES
+
+
+def test_what_a_run_has_done_as_lines() -> None:
+    end = Outcome(rows=5000, rejected=2, rejects_path="/r", checked="all", elapsed_s=240.0, resumed_rows=4000)
+    written, rejected = summary(Order(source="a", sink="b.jsonl"), end)
+    assert written == "5,000 rows written to b.jsonl (4,000 of them before) in 4 min; checked: all"
+    assert rejected == "2 rows rejected, with the reasons: /r"
