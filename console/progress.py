@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from console.views import duration
 from producer.bulk.progress import Progress as RunProgress
 
 _LINE_EVERY_S = 5.0
@@ -50,17 +52,23 @@ def run_progress() -> Iterator[Callable[[RunProgress], None]]:
     if not console.is_terminal:
         yield _plain_reports(console)
         return
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console) as progress:
-        task = progress.add_task("embedding", total=None, rates="", left="")
+    columns = (TextColumn("embedding"), BarColumn(None), TextColumn("{task.fields[done]}"))
+    bar = Progress(*columns, console=console, expand=True)
+    task = bar.add_task("embedding", total=None, done="")
+    below = Text()
+    with Live(Group(bar, below), console=console):
 
         def show(now: RunProgress) -> None:
-            left = "" if now.eta_s is None else f"{now.eta_s:,.0f} s left"
-            progress.update(
-                task, completed=now.rows + now.rejected, total=now.total, rates=", ".join(rates(now)), left=left
-            )
+            bar.update(task, completed=now.rows + now.rejected, total=now.total, done=done(now))
+            below.plain = ", ".join([*rates(now), *left(now)])
 
         yield show
+
+
+def done(now: RunProgress) -> str:
+    """How many rows are behind a run, of how many."""
+    total = "?" if now.total is None else f"{now.total:,}"
+    return f"{now.rows + now.rejected:,} of {total} rows"
 
 
 def rates(now: RunProgress) -> list[str]:
@@ -71,11 +79,14 @@ def rates(now: RunProgress) -> list[str]:
     return [*parts, f"{now.cached_rows / max(1, now.rows):.0%} cached", f"{now.rejected:,} failed"]
 
 
+def left(now: RunProgress) -> list[str]:
+    """The time left, where it can be told."""
+    return [] if now.eta_s is None else [f"{duration(now.eta_s)} left"]
+
+
 def report_line(now: RunProgress) -> str:
     """One report as a line."""
-    total = "?" if now.total is None else f"{now.total:,}"
-    left = [] if now.eta_s is None else [f"{now.eta_s:,.0f} s left"]
-    return ", ".join([f"{now.rows + now.rejected:,} of {total} rows", *rates(now), *left])
+    return ", ".join([done(now), *rates(now), *left(now)])
 
 
 def _plain_reports(console: Console) -> Callable[[RunProgress], None]:

@@ -1,6 +1,7 @@
 """The command `reembed`: SOURCE to SINK in the foreground, or one of its subcommands."""
 
 import os
+import re
 import shlex
 import signal
 from contextlib import closing
@@ -26,6 +27,7 @@ from workers.options import HELP_FLAGS, Command, Group, Interrupted, settings_op
 
 _ARGUMENTS = "headrace.reembed.arguments"
 _FOR_RUNS = {"redis_url", "redis_user", "embed_model", "namespace", "max_text_bytes", "bulk_timeout_s"}
+_PASSWORD = re.compile(r"(://[^:@/]*:).*@|([?&]password=)[^&]*")
 _RESUMABLE = (RedisUnavailable, StoreUnavailable, ResultTimeout)
 
 
@@ -78,6 +80,8 @@ def run(
     store = load(StoreSettings, os.environ, state_dir=state_dir)
     if detach and dry_run:
         raise ConfigurationError("--detach and --dry-run do not go together: pass one of them")
+    if detach and state_dir:
+        raise ConfigurationError("a detached run keeps its state where its worker does: pass --state-dir to that")
     if dry_run:
         _show_what_it_takes(order, settings, store)
         return
@@ -161,9 +165,13 @@ def _with_advice(error: HeadraceError, advice: str) -> HeadraceError:
 
 
 def _command_line() -> str:
-    """The command that was called, with --resume."""
+    """The command that was called, with --resume, and without the passwords of its URLs: it may end up in a log."""
     words = [word for word in click.get_current_context().meta[_ARGUMENTS] if word not in ("--overwrite", "--resume")]
-    return shlex.join(["headrace", "reembed", *words, "--resume"])
+    return shlex.join(["headrace", "reembed", *map(_without_password, words), "--resume"])
+
+
+def _without_password(word: str) -> str:
+    return _PASSWORD.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", word)
 
 
 def summary(order: Order, outcome: Outcome) -> list[str]:
@@ -171,6 +179,8 @@ def summary(order: Order, outcome: Outcome) -> list[str]:
     rows = f"{outcome.rows:,} rows written to {views.stream_name(order.sink, 'output')}"
     if outcome.resumed_rows:
         rows += f" ({outcome.resumed_rows:,} of them before)"
+    if outcome.elapsed_s:
+        rows += f" in {views.duration(outcome.elapsed_s)}"
     lines = [f"{rows}; checked: {outcome.checked}" if outcome.checked else rows]
     if outcome.rejected:
         lines.append(f"{outcome.rejected:,} rows rejected, with the reasons: {outcome.rejects_path}")

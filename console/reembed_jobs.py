@@ -168,11 +168,12 @@ def _watch(connection: "redis.Redis", namespace: str, job_id: str) -> "DetachedJ
     from producer.bulk.detached import count_workers, find_job  # noqa: PLC0415 - RQ is slow to load
 
     job = find_job(connection, namespace, job_id)
+    silence = reembed_views.Silence()
     with reembed_views.watching(_LINE_EVERY_S) as show:
         while not job.over:
             try:
                 waiting = job.status == "queued" and not count_workers(connection, namespace)
-                show(job, "no worker runs: headrace reembed worker" if waiting else "")
+                show(job, "no worker runs: headrace reembed worker" if waiting else silence.note(job))
                 time.sleep(_LOOK_EVERY_S)
                 job = find_job(connection, namespace, job_id)
             except RedisUnavailable as error:

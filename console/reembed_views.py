@@ -16,6 +16,9 @@ from console.views import duration, plain, printable
 if TYPE_CHECKING:
     from producer.bulk.detached import DetachedJob
 
+_LONG_S = 20.0
+"""Who watches wants to be told of so long a time without news: a run tells of itself every 2 seconds."""
+
 
 def jobs_table(jobs: "Sequence[DetachedJob]", now_s: float) -> Table:
     """One line for each job."""
@@ -67,6 +70,23 @@ def outcome_line(job: "DetachedJob") -> str:
     if checked:
         parts.append(str(checked))
     return printable(", ".join(parts))
+
+
+class Silence:
+    """Tells when a job that runs has come no further for a while: its worker is gone, or the pool or the store away."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: tuple[Any, ...] = ()
+        self._since_s = clock()
+
+    def note(self, job: "DetachedJob") -> str:
+        """What to say of it; "" while it gets on."""
+        seen = (job.status, job.attempt, job.rows, job.rejected)
+        if seen != self._seen:
+            self._seen, self._since_s = seen, self._clock()
+        silent_s = self._clock() - self._since_s
+        return f"nothing new for {duration(silent_s)}" if job.status == "started" and silent_s >= _LONG_S else ""
 
 
 @contextmanager

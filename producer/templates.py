@@ -86,8 +86,9 @@ def _parse(pattern: str) -> tuple[list[_Slot], str]:
                 continue
             found = _FIELD.fullmatch(field.strip())
             if not found or spec or conversion:
+                written = field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
                 raise ConfigurationError(
-                    f"{{{field}}} in the template {pattern!r} is no field: write {{name}}, {{notes[:500]}} or {{a.b}}"
+                    f"{{{written}}} in the template {pattern!r} is no field: write {{name}}, {{notes[:500]}} or {{a.b}}"
                 )
             length = found["length"]
             slots.append(_Slot(before=before, path=found["path"], length=int(length) if length else None))

@@ -111,7 +111,7 @@ class Sink(Protocol):
     """As the user wrote it, without secrets; made absolute where it is a path."""
 
     ordered: bool
-    """Whether rows must come in the order of the source."""
+    """Whether rows must come in the order of the source, also from one that holds each identity once."""
 
     resumable: bool
     """Whether a later start can go on from a mark."""

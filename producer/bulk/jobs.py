@@ -48,9 +48,12 @@ def enqueue(order: Order, settings: ProducerSettings, connection: redis.Redis) -
     """Put an order on the queue of the settings' namespace; return the job's id.
 
     Raises:
-        ConfigurationError: a standard stream cannot be detached from its terminal, or a URL is none of ours.
+        ConfigurationError: a standard stream cannot be detached from its terminal, a URL is none of ours, or a
+            condition or the template cannot be read.
+        InvalidRequest: the kind is none.
         RedisUnavailable: Redis cannot be reached, or refuses.
     """
+    order.check()
     order = dataclasses.replace(order, source=_absolute(order.source), sink=_absolute(order.sink))
     carried = {name: getattr(settings, name) for name in _CARRIED}
     job_id = secrets.token_hex(6)

@@ -5,6 +5,7 @@ import gzip
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from producer.bulk.ends import Embed, Embedded, Json, Space, Totals
@@ -94,7 +95,10 @@ class JsonlSink:
         return f"{lines:,} lines counted"
 
     def close(self) -> None:
-        """Nothing is open between two writes; the neighbour can be taken up at the last mark."""
+        """Nothing is open between two writes; the neighbour can be taken up at the last mark; an empty one goes."""
+        if self._part is not None and not self._length:
+            with suppress(OSError):
+                self._part.path.unlink()
 
     def _neighbour(self, space: Space) -> Path:
         # The name's end says how it is opened.

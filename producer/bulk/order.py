@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Self
 
+from producer.bulk.conditions import Conditions
 from producer.core import DEFAULT_WINDOW
 from producer.errors import ConfigurationError
+from producer.requests import text_kind
+from producer.templates import TextTemplate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,17 @@ class Order:
     overwrite: bool = False
     job: str = ""
     """The detached job that carries it: its later attempts go on from what it began itself, whatever else is said."""
+
+    def check(self) -> None:
+        """Look whether it can be read at all, which needs neither its ends nor a pool.
+
+        Raises:
+            ConfigurationError: a condition or the template cannot be read.
+            InvalidRequest: the kind is none.
+        """
+        text_kind(self.kind)
+        Conditions.parse(self.where)
+        TextTemplate(self.template)
 
     def identity(self, tag: str, *, source_name: str, sink_name: str) -> str:
         """What tells this run from others, whatever its window: 16 hex digits."""

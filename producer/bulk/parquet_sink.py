@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,7 +38,7 @@ class ParquetSink:
         self._parts = 0
         self._rows = 0
         self._id_type: Any = None
-        self._finished = False
+        self._begun = self._finished = False
 
     def check(self, space: Space, *, resuming: bool, overwrite: bool) -> None:
         """Raise ConfigurationError if the file exists (and neither resuming nor overwrite), or cannot be written."""
@@ -51,6 +51,7 @@ class ParquetSink:
         load_arrow()
         self._space = space
         self._folder = self._folder_of(space)
+        self._begun = True
         self._parts, self._rows = (mark["parts"], mark["rows"]) if mark else (0, 0)
         self._id_type, self._finished = None, False
         with self._writing():
@@ -108,7 +109,10 @@ class ParquetSink:
         return f"{rows:,} rows counted"
 
     def close(self) -> None:
-        """Nothing is open between two writes."""
+        """Nothing is open between two writes; a folder without any part has nothing to take up again, and goes."""
+        if self._begun:
+            with suppress(OSError):  # it is not empty, or there is none
+                self._folder.rmdir()
 
     def _check_rows(self, rows: int, totals: Totals) -> None:
         if rows != totals.rows:
@@ -143,7 +147,8 @@ class ParquetSink:
             if isinstance(found, int) is not whole or (isinstance(found, int) and found not in _INT64):
                 kind = "whole numbers of 64 bits" if whole else "strings"
                 raise InvalidRequest(
-                    f"{row.record.place}: its id is none of the {kind} that the column has from its first row on",
+                    f"{row.record.place}: its id is none of the {kind} that the column has from its first row on; "
+                    "a .jsonl sink takes any",
                     code="bad_record",
                 )
         vectors = np.stack([row.vector for row in rows]).reshape(len(rows), self._space.dimension)

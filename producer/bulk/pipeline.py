@@ -11,7 +11,6 @@ from producer.bulk.progress import Progress
 from producer.bulk.run import Run
 from producer.client import Producer
 from producer.errors import ConfigurationError
-from producer.requests import text_kind
 
 _PROBE = "dimension"
 
@@ -52,14 +51,15 @@ def reembed(
         StoreUnavailable, RedisUnavailable, ResultTimeout: the run can be resumed.
         VerificationFailed: what the sink holds in the end is not what it should.
     """
-    text_kind(order.kind)
+    order.check()
     try:
-        source.check()
+        _check_source(source, sink)
         space = _space(producer, source, sink, order)
         kept = CheckpointFile(state_dir / "reembed", space.run)
         with kept.held():
             start = _where_to_start(kept, source, sink, order)
             if start.finished:
+                _check_there(sink)
                 return _outcome(start, kept, elapsed_s=0.0, resumed_rows=start.rows)
             sink.check(space, resuming=start.mark is not None, overwrite=order.overwrite)
             run = Run(producer, source, sink, order, space=space, kept=kept, start=start, on_progress=on_progress)
@@ -75,8 +75,9 @@ def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_
 
     Raises what `reembed` would raise at once. The pool must have run.
     """
+    order.check()
     try:
-        source.check()
+        _check_source(source, sink)
         space = _space(producer, source, sink, order)
         start = _where_to_start(CheckpointFile(state_dir / "reembed", space.run), source, sink, order)
         sink.check(space, resuming=start.mark is not None, overwrite=order.overwrite)
@@ -84,6 +85,28 @@ def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_
     finally:
         sink.close()
         source.close()
+
+
+def _check_source(source: Source, sink: Sink) -> None:
+    source.check()
+    if _same_file(source.name, sink.name):
+        raise ConfigurationError(f"{sink.name} is the source: write to a file of another name")
+
+
+def _check_there(sink: Sink) -> None:
+    """Refuse to call a run done whose file somebody has removed."""
+    path = Path(sink.name)
+    if path.is_absolute() and not path.exists():
+        raise ConfigurationError(f"the run is finished, but {sink.name} is gone: begin anew with --overwrite")
+
+
+def _same_file(left: str, right: str) -> bool:
+    """Whether two ends are files, and one and the same; those that are none are not named from the root."""
+    one, other = Path(left), Path(right)
+    try:
+        return one.is_absolute() and other.is_absolute() and one.samefile(other)
+    except OSError:
+        return False
 
 
 def _space(producer: Producer, source: Source, sink: Sink, order: Order) -> Space:
@@ -103,12 +126,12 @@ def _space(producer: Producer, source: Source, sink: Sink, order: Order) -> Spac
 def _where_to_start(kept: CheckpointFile, source: Source, sink: Sink, order: Order) -> Checkpoint:
     """The checkpoint to go on from: what is kept of this run if it is to be resumed, or an empty one."""
     if order.resume and not sink.resumable:
-        raise ConfigurationError(f"{sink.name} cannot be resumed, what was printed is gone: write to a file")
+        raise ConfigurationError("what was printed cannot be resumed, it is gone: write to a file")
     found = kept.load()
     fingerprint = source.fingerprint()
     own = found is not None and bool(order.job) and found.job == order.job
     if found and (own or (order.resume and not order.overwrite)):
-        if not found.finished and found.fingerprint != fingerprint:
+        if found.fingerprint != fingerprint and not (own and found.finished):
             raise ConfigurationError(f"{source.name} has changed since the run began: begin anew with --overwrite")
         return found
     if found and not found.finished and not order.overwrite and sink.resumable:

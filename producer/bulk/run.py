@@ -54,6 +54,7 @@ class Run:
         self._front = Front()
         self._sent: dict[int, tuple[int, Record, str]] = {}
         self._ready: dict[int, tuple[Embedded, bool]] = {}
+        self._ordered = sink.ordered or not source.unique_ids  # the last of several records with one identity counts
         self._mark = start.mark
         self._begun = self._exhausted = False
         self._written_at = clock()
@@ -90,7 +91,8 @@ class Run:
                 self.meter.count(text, cached=outcome.cached)
             elif outcome.error:
                 self._reject(number, rejected(record, outcome.error.code, str(outcome.error)))
-            if len(self._ready) >= write_rows or self._clock() - self._written_at >= _WRITE_EVERY_S:
+            full = len(self._ready) >= write_rows and len(self._due()) >= write_rows
+            if full or self._clock() - self._written_at >= _WRITE_EVERY_S:
                 self._write()
 
     def _items(self) -> Iterator[Record | Spoilt]:
@@ -109,9 +111,10 @@ class Run:
         if not absent:
             return
         names = ", ".join(map(repr, absent))
-        lead = f"the first {len(sample)} records of {self._source.name}" if len(sample) > 1 else self._source.name
+        source = self._source.name
+        lead = f"the first {len(sample)} records of {source} have" if len(sample) > 1 else f"{source} has"
         there = dict.fromkeys(name for item in sample if isinstance(item, Record) for name in item.fields)
-        text = f"{lead} has no field {names}; there are: {', '.join(islice(there, 20))}"
+        text = f"{lead} no field {names}; there are: {', '.join(islice(there, 20))}"
         if len(absent) == len(template.fields):
             raise ConfigurationError(f"{text} (--text, --field)")
         logger.warning("%s", text)
@@ -157,11 +160,15 @@ class Run:
             self._sink.begin(self._space, self._mark)
             self._begun = True
 
+    def _due(self) -> list[int]:
+        """What is ready to be written, in the order of the source; if that counts, up to the first row that is not."""
+        return list(self._front.due(self._ready)) if self._ordered else sorted(self._ready)
+
     def _write(self) -> None:
-        """Write what is ready (as far as the order of the source allows, if the sink wants it), and keep that it is."""
+        """Write what is due, and keep that it is."""
         self._check_failures()
         self._written_at = self._clock()
-        numbers = list(self._front.due(self._ready)) if self._sink.ordered else sorted(self._ready)
+        numbers = self._due()
         if numbers:
             self._begin()
             rows = [self._ready.pop(number) for number in numbers]

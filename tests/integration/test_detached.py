@@ -52,8 +52,10 @@ def test_a_detached_run_is_carried_out_with_the_settings_it_brought(solo: Site, 
     job_id = detach_script(solo, source, "finish")
     assert status_of(solo, job_id) == "queued"
 
-    run_burst(solo, tmp_path / "worker", HEADRACE_EMBED_MODEL="another", HEADRACE_STATE_DIR="/state")
+    worker = run_burst(solo, tmp_path / "worker", HEADRACE_EMBED_MODEL="another", HEADRACE_STATE_DIR="/state")
 
+    assert job_id in worker.stderr
+    assert "cleaning" not in worker.stderr
     (job,) = listed(solo)
     assert (job["status"], job["rows"], job["rejected"], job["attempt"]) == ("finished", 9, 1, 1)
     assert job["percent"] == 100
@@ -199,6 +201,12 @@ def test_an_abandoned_run_is_cancelled(solo: Site, source: Path, tmp_path: Path)
 def test_an_unknown_job_is_one_line(solo: Site, command: str) -> None:
     commands.check_one_line(call(solo, command, "3fa9c1d20b7e"), "there is no detached job '3fa9c1d20b7e'")
     commands.check_one_line(call(solo, command, "../*"), "there is no detached job '../*'")
+
+
+def test_a_folder_for_state_is_its_workers_to_choose(solo: Site, source: Path, tmp_path: Path) -> None:
+    ends = (str(source), str(tmp_path / "sink.jsonl"))
+    done = commands.call(solo, "reembed", *ends, "--detach", "--state-dir", str(tmp_path))
+    commands.check_one_line(done, "pass --state-dir to that")
 
 
 def test_another_namespace_is_not_seen(solo: Site, source: Path) -> None:

@@ -127,6 +127,14 @@ def test_an_unreachable_qdrant(served: Site, source: Path) -> None:
     check_one_line(call(served, "reembed", "rollback", nobody), "cannot be reached")
 
 
+def test_advice_names_no_password(served: Site, source: Path) -> None:
+    place = served.url.removeprefix("redis://")
+    for url in (f"redis://default:pa55%2Fw0rd@{place}", f"redis://{place}?username=default&password=pa55"):
+        done = call(served, "reembed", str(source), "qdrant://127.0.0.1:1/new", "--field", "name", "--redis-url", url)
+        check_one_line(done, "go on with: headrace reembed ", "***")
+        assert "pa55" not in done.output
+
+
 @pytest.mark.parametrize("url", ["qdrant://host", "qdrant://user:pw@host/c", "qdrant+local:folder", "qdrant+ftp://h/c"])
 def test_urls_that_are_none(served: Site, source: Path, url: str) -> None:
     done = call(served, "reembed", str(source), url, "--field", "name")

@@ -84,6 +84,8 @@ class MemorySink:
     written: int = 0
     """Rows written, over all starts."""
 
+    writes: int = 0
+
     totals: Totals | None = None
 
     def check(self, space: Space, *, resuming: bool, overwrite: bool) -> None:
@@ -98,6 +100,7 @@ class MemorySink:
 
     def write(self, rows: Sequence[Embedded]) -> Json:
         self.fate.step()
+        self.writes += 1
         for row in rows:
             self.rows.append(row)
             self.written += 1

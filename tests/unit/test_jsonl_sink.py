@@ -183,6 +183,16 @@ def test_a_folder_that_takes_no_files_is_said_in_one_line(target: Path, monkeypa
         JsonlSink("/proc/vectors.jsonl").begin(SPACE)
 
 
+def test_a_run_that_has_written_nothing_leaves_nothing(target: Path) -> None:
+    sink = JsonlSink(str(target))
+    sink.begin(SPACE)
+    with files_no_longer_than(10), pytest.raises(ConfigurationError, match="cannot be written"):
+        sink.write(rows(1))
+    sink.close()
+
+    assert list(target.parent.iterdir()) == []
+
+
 def test_a_full_disk_leaves_the_part_as_it_was(target: Path) -> None:
     sink = JsonlSink(str(target))
     sink.begin(SPACE)

@@ -165,6 +165,16 @@ def test_strings_stay_strings(target: Path) -> None:
     assert raised.value.code == "bad_record"
 
 
+def test_a_run_that_has_written_nothing_leaves_nothing(target: Path) -> None:
+    sink = ParquetSink(str(target))
+    sink.begin(SPACE)
+    with pytest.raises(InvalidRequest, match=r"a \.jsonl sink takes any"):
+        sink.write([row("5"), row(5)])
+    sink.close()
+
+    assert list(target.parent.iterdir()) == []
+
+
 def test_no_rows_are_a_file_without_rows(target: Path) -> None:
     run(ParquetSink(str(target)), [])
 

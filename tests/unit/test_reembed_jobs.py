@@ -11,6 +11,7 @@ import pytest
 import redis
 from redis.exceptions import ConnectionError
 
+from console.reembed_views import Silence
 from producer.bulk import jobs
 from producer.bulk.detached import list_jobs
 from producer.bulk.job_queue import QUEUE, ReembedJob, ReembedQueue, queue_name
@@ -28,6 +29,7 @@ from producer.errors import (
     VerificationFailed,
 )
 from producer.settings import ProducerSettings
+from tests.unit.fakes import ManualClock
 from tests.unit.reembedding import Crash, Fate, MemorySink, MemorySource, records, start
 
 SECRETS = {"redis_password": "pa55word", "cache_key": "a key of 16 characters or more"}
@@ -88,6 +90,13 @@ def test_what_cannot_be_detached_is_refused(server: redis.Redis, source: str, si
     with pytest.raises(ConfigurationError) as refusal:
         jobs.enqueue(Order(source=source, sink=sink), ProducerSettings(), server)
     assert "pa55word" not in str(refusal.value)
+    assert list_jobs(server, "") == []
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "foo"}, {"where": ("user_id",)}, {"template": "{name"}], ids=str)
+def test_an_order_that_no_worker_can_read_is_refused_at_once(server: redis.Redis, wrong: Any) -> None:
+    with pytest.raises((ConfigurationError, InvalidRequest)):
+        jobs.enqueue(Order(source="a", sink="b", **wrong), ProducerSettings(), server)
     assert list_jobs(server, "") == []
 
 
@@ -217,6 +226,19 @@ def test_an_abandoned_job_is_told_from_a_running_one(server: redis.Redis) -> Non
         beat = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - silent_s))
         server.hset(job.key, mapping={"status": "started", "last_heartbeat": beat})
         assert [found.status for found in list_jobs(server, "")] == [expected]
+
+
+def test_who_watches_is_told_when_a_run_comes_no_further(server: redis.Redis) -> None:
+    clock = ManualClock()
+    silence = Silence(clock)
+    job = enqueued(server, Order(source="a", sink="b"))
+    for rows, expected in ((1, ""), (1, "nothing new for 30 s"), (2, "")):
+        server.hset(job.key, mapping={"status": "started", "meta": json.dumps({"rows": rows})})
+        assert silence.note(list_jobs(server, "")[0]) == expected
+        clock.advance(30)
+    server.hset(job.key, "status", "queued")
+    clock.advance(30)
+    assert silence.note(list_jobs(server, "")[0]) == ""
 
 
 @pytest.mark.parametrize("meta", [b"[1]", b"\x80\x04", b'{"rows": "many", "eta_s": {}, "attempt": null}'])

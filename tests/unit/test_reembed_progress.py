@@ -1,11 +1,18 @@
 """What a run reports: counts over all starts, rates of this one, tokens by the pool's measure, and not too often."""
 
+import io
+import re
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
+from console import progress
 from console.progress import report_line
+from console.reembed import summary
+from producer.bulk.order import Order
+from producer.bulk.pipeline import Outcome
 from producer.bulk.progress import Meter, Progress
 from producer.client import Producer
 from producer.errors import RedisUnavailable
@@ -61,15 +68,37 @@ def test_a_redis_that_is_away_costs_the_estimate_only(clock: ManualClock) -> Non
     assert told[-1].tokens_per_s is None
 
 
+NOW = Progress(
+    rows=1_199_200,
+    total=2_000_000,
+    cached_rows=299_800,
+    rejected=1,
+    elapsed_s=2.0,
+    rows_per_s=600.0,
+    tokens_per_s=15000.0,
+    eta_s=1334.7,
+)
+RATES = "600 rows/s, about 15,000 tokens/s, 25% cached, 1 failed, 22 min left"
+
+
 def test_a_report_as_a_line() -> None:
-    now = Progress(
-        rows=1200,
-        total=5000,
-        cached_rows=300,
-        rejected=1,
-        elapsed_s=2.0,
-        rows_per_s=600.0,
-        tokens_per_s=15000.0,
-        eta_s=6.3,
-    )
-    assert report_line(now) == "1,201 of 5,000 rows, 600 rows/s, about 15,000 tokens/s, 25% cached, 1 failed, 6 s left"
+    assert report_line(NOW) == f"1,199,201 of 2,000,000 rows, {RATES}"
+
+
+def test_a_terminal_of_80_columns_shows_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, color_system=None, width=80)
+    monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
+    with progress.run_progress() as show:
+        show(NOW)
+    bar, below = [line for line in re.split(r"[\r\n]|\x1b\[[?0-9]*[A-Za-z]", screen.getvalue()) if line][-2:]
+    assert bar.startswith("embedding ━━━━━━━━━━")
+    assert bar.endswith(" 1,199,201 of 2,000,000 rows")
+    assert below == RATES
+
+
+def test_what_a_run_has_done_as_lines() -> None:
+    end = Outcome(rows=5000, rejected=2, rejects_path="/r", checked="all", elapsed_s=240.0, resumed_rows=4000)
+    written, rejected = summary(Order(source="a", sink="b.jsonl"), end)
+    assert written == "5,000 rows written to b.jsonl (4,000 of them before) in 4 min; checked: all"
+    assert rejected == "2 rows rejected, with the reasons: /r"

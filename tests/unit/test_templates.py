@@ -71,5 +71,10 @@ def test_what_is_no_template(pattern: str) -> None:
         TextTemplate(pattern)
 
 
+def test_what_is_no_field_is_shown_as_it_was_written() -> None:
+    with pytest.raises(ConfigurationError, match=r"^\{name!r:>10\} in the template"):
+        TextTemplate("{name!r:>10}")
+
+
 def test_attributes_cannot_be_reached() -> None:
     assert TextTemplate("{name.__class__}").render({"name": "Mara"}) == ""
