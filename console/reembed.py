@@ -5,6 +5,8 @@ import re
 import shlex
 import signal
 from contextlib import closing
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +15,7 @@ from console import reembed_jobs, views
 from console.pools import require_pool
 from console.progress import run_progress
 from console.reembed_switch import rollback, switch
-from producer import ConfigurationError, HeadraceError, Producer, ProducerSettings
+from producer import ConfigurationError, HeadraceError, InvalidRequest, Producer, ProducerSettings
 from producer.bulk.order import Order
 from producer.bulk.pipeline import Outcome, look
 from producer.bulk.runs import open_ends, run_order, state_directory
@@ -36,7 +38,11 @@ _RESUMABLE = (RedisUnavailable, StoreUnavailable, ResultTimeout)
 )
 @click.argument("source")
 @click.argument("sink")
-@click.option("--text", "template", help="Template of the text: '{name} - {company} - {notes[:500]}'.")
+@click.option(
+    "--text",
+    "template",
+    help="Template of the text: '{name} - {company} - {notes[:500]}'. [default: SOURCE's own, if a run filled it]",
+)
 @click.option("--field", "fields", multiple=True, help="Field that holds the text; several are joined. [default: text]")
 @click.option("--id", "id_field", default="id", show_default=True, help="Field that holds the identity.")
 @click.option("--kind", default="passage", show_default=True, metavar="query|passage", help="What the texts are.")
@@ -98,6 +104,9 @@ class _Reembed(Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            near = get_close_matches(args[0], self.commands, n=1)
+            if near and not Path(args[0]).exists():
+                raise click.UsageError(f"No such command {args[0]!r}. Did you mean {near[0]!r}?", ctx)
             ctx.meta[_ARGUMENTS] = args
             return []
         return super().parse_args(ctx, args)
@@ -132,7 +141,9 @@ def main() -> None:
 def _template(template: str | None, fields: tuple[str, ...]) -> str:
     if template is not None and fields:
         raise ConfigurationError("--text and --field say the same thing twice: pass one of them")
-    return TextTemplate.of_fields(fields or ("text",)).pattern if template is None else TextTemplate(template).pattern
+    if template is None:
+        return TextTemplate.of_fields(fields).pattern if fields else ""
+    return TextTemplate(template).pattern
 
 
 def _show_what_it_takes(order: Order, settings: ProducerSettings, store: StoreSettings) -> None:
@@ -140,7 +151,10 @@ def _show_what_it_takes(order: Order, settings: ProducerSettings, store: StoreSe
     with Producer(settings) as producer, closing(source):
         if producer.queue_state("embed").card:  # it says how long vectors are, which a sink wants to know
             look(producer, source, sink, order, state_dir=state_directory(store))
-        views.show(views.survey_table(survey(producer, source, order)))
+        found = survey(producer, source, order)
+    views.show(views.survey_table(found))
+    if found.rejected and not found.rows:
+        raise InvalidRequest(f"every row would be rejected: {found.first_reject}")
 
 
 def _run_here(order: Order, settings: ProducerSettings, store: StoreSettings) -> None:
@@ -176,14 +190,15 @@ def _without_password(word: str) -> str:
 
 def summary(order: Order, outcome: Outcome) -> list[str]:
     """What a run has done, in a line or two."""
-    rows = f"{outcome.rows:,} rows written to {views.stream_name(order.sink, 'output')}"
+    rows = f"{views.counted(outcome.rows, 'row')} written to {views.stream_name(order.sink, 'output')}"
     if outcome.resumed_rows:
         rows += f" ({outcome.resumed_rows:,} of them before)"
     if outcome.elapsed_s:
         rows += f" in {views.duration(outcome.elapsed_s)}"
+    rows += f" (model {outcome.model}, text {outcome.template})"
     lines = [f"{rows}; checked: {outcome.checked}" if outcome.checked else rows]
     if outcome.rejected:
-        lines.append(f"{outcome.rejected:,} rows rejected, with the reasons: {outcome.rejects_path}")
+        lines.append(f"{views.counted(outcome.rejected, 'row')} rejected, with the reasons: {outcome.rejects_path}")
     return lines
 
 

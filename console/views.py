@@ -127,7 +127,7 @@ def rerank_table(result: RerankResult) -> Table:
 def survey_table(survey: Survey) -> Table:
     """What a re-embedding would take."""
     table = Table(title="Dry run: nothing was written", title_justify="left", show_header=False)
-    unknown = "unknown: no worker has computed anything yet"
+    unknown = "unknown: no worker has computed anything yet; embed a few rows first (--limit)"
     table.add_row("rows", f"{survey.rows:,}")
     table.add_row("cached", f"{survey.cached:,}")
     if survey.rejected:
@@ -144,6 +144,11 @@ def health_reason(workers: Sequence[WorkerState]) -> str:
     """Why nobody is healthy, in a few words."""
     states = sorted({worker_state(worker) for worker in workers})
     return f"they are {' and '.join(states)}" if states else "none has reported"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def printable(text: str) -> str:

@@ -34,6 +34,8 @@ class Spoilt:
 
     position: Json
     place: str
+    damaged: bool = False
+    """The source itself is damaged there: a run goes on only if it was told how many rows may fail."""
 
 
 @dataclass(frozen=True, kw_only=True)

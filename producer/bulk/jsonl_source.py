@@ -4,7 +4,7 @@ import json
 import math
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 from producer.bulk.conditions import Conditions
 from producer.bulk.ends import Json, Record, Spoilt
@@ -61,7 +61,7 @@ class JsonlSource:
 
         Raises:
             ConfigurationError: it cannot be read, or ends too early.
-            InvalidRequest: a line is not JSON, or too long (`bad_record`); with its number.
+            InvalidRequest: a line is too long (`bad_record`); with its number.
         """
         if self.path == STANDARD:
             if self._spent:
@@ -76,8 +76,12 @@ class JsonlSource:
                 if line.isspace():
                     continue
                 place = f"{self._place} line {number}"
-                fields = _decoded(line.removeprefix(BOM_UTF8) if number == 1 else line, place)
                 position = [number, offset]
+                try:
+                    fields = _DECODER.decode((line.removeprefix(BOM_UTF8) if number == 1 else line).decode())
+                except (ValueError, RecursionError):
+                    yield Spoilt(reason="is not JSON", position=position, place=place, damaged=True)
+                    continue
                 if not isinstance(fields, dict):
                     yield Spoilt(reason="is not a JSON object", position=position, place=place)
                 elif where.fit(fields):
@@ -105,13 +109,6 @@ class JsonlSource:
             raise ConfigurationError(
                 f"{self._place} is shorter than what the run has read of it: start without --resume"
             )
-
-
-def _decoded(line: bytes, place: str) -> Any:
-    try:
-        return _DECODER.decode(line.decode())
-    except (ValueError, RecursionError):
-        raise InvalidRequest(f"{place} is not JSON", code="bad_record") from None
 
 
 def _finite(digits: str) -> float | None:

@@ -13,18 +13,20 @@ from producer.errors import ConfigurationError
 from producer.requests import text_kind
 from producer.templates import TextTemplate
 
+_DEFAULT_TEMPLATE = "{text}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """A re-embedding. `source` and `sink` are URLs or paths, empty where the ends themselves are passed along;
-    `template` is a `TextTemplate`'s pattern.
+    `template` is a `TextTemplate`'s pattern; empty, it is the one that the source was filled by, or its field `text`.
 
     `max_failures` is how many rows may fail before the run stops, None a tenth of those read.
     """
 
     source: str = ""
     sink: str = ""
-    template: str = "{text}"
+    template: str = ""
     id_field: str = "id"
     kind: str = "passage"
     where: tuple[str, ...] = ()
@@ -45,7 +47,12 @@ class Order:
         """
         text_kind(self.kind)
         Conditions.parse(self.where)
-        TextTemplate(self.template)
+        if self.template:
+            TextTemplate(self.template)
+
+    def settled(self, usual_template: str) -> Self:
+        """The same with its template, where it has none of its own; `usual_template` is the source's."""
+        return dataclasses.replace(self, template=self.template or usual_template or _DEFAULT_TEMPLATE)
 
     def identity(self, tag: str, *, source_name: str, sink_name: str) -> str:
         """What tells this run from others, whatever its window: 16 hex digits."""

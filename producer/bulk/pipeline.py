@@ -29,6 +29,8 @@ class Outcome:
 
     elapsed_s: float
     resumed_rows: int
+    model: str
+    template: str
 
 
 def reembed(
@@ -54,17 +56,18 @@ def reembed(
     order.check()
     try:
         _check_source(source, sink)
+        order = order.settled(source.usual_template())
         space = _space(producer, source, sink, order)
         kept = CheckpointFile(state_dir / "reembed", space.run)
         with kept.held():
             start = _where_to_start(kept, source, sink, order)
             if start.finished:
                 _check_there(sink)
-                return _outcome(start, kept, elapsed_s=0.0, resumed_rows=start.rows)
+                return _outcome(start, kept, space, elapsed_s=0.0, resumed_rows=start.rows)
             sink.check(space, resuming=start.mark is not None, overwrite=order.overwrite)
             run = Run(producer, source, sink, order, space=space, kept=kept, start=start, on_progress=on_progress)
             end = run.carry_out()
-            return _outcome(end, kept, elapsed_s=run.meter.elapsed_s, resumed_rows=start.rows)
+            return _outcome(end, kept, space, elapsed_s=run.meter.elapsed_s, resumed_rows=start.rows)
     finally:
         sink.close()
         source.close()
@@ -78,6 +81,7 @@ def look(producer: Producer, source: Source, sink: Sink, order: Order, *, state_
     order.check()
     try:
         _check_source(source, sink)
+        order = order.settled(source.usual_template())
         space = _space(producer, source, sink, order)
         start = _where_to_start(CheckpointFile(state_dir / "reembed", space.run), source, sink, order)
         sink.check(space, resuming=start.mark is not None, overwrite=order.overwrite)
@@ -142,7 +146,9 @@ def _where_to_start(kept: CheckpointFile, source: Source, sink: Sink, order: Ord
     return Checkpoint(run=kept.path.stem, source=source.name, sink=sink.name, fingerprint=fingerprint, job=order.job)
 
 
-def _outcome(checkpoint: Checkpoint, kept: CheckpointFile, *, elapsed_s: float, resumed_rows: int) -> Outcome:
+def _outcome(
+    checkpoint: Checkpoint, kept: CheckpointFile, space: Space, *, elapsed_s: float, resumed_rows: int
+) -> Outcome:
     return Outcome(
         rows=checkpoint.rows,
         rejected=checkpoint.rejected,
@@ -150,4 +156,6 @@ def _outcome(checkpoint: Checkpoint, kept: CheckpointFile, *, elapsed_s: float, 
         checked=checkpoint.checked,
         elapsed_s=elapsed_s,
         resumed_rows=resumed_rows,
+        model=space.model,
+        template=space.template,
     )

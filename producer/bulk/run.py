@@ -13,10 +13,9 @@ from producer.bulk.front import Front
 from producer.bulk.order import Order
 from producer.bulk.progress import Meter, Progress
 from producer.bulk.rejects import Reject, RejectsFile
-from producer.bulk.texts import TextMaker, absent_fields, rejected
+from producer.bulk.texts import FIRST_RECORDS, TextMaker, look_at_first, rejected
 from producer.client import Producer
-from producer.errors import ConfigurationError, InvalidRequest
-from producer.templates import TextTemplate
+from producer.errors import InvalidRequest
 
 logger = logging.getLogger("headrace.producer")
 
@@ -24,7 +23,6 @@ _WRITE_SHARE = 4
 """So many writes fill a window. What is written beyond the checkpoint, and what waits to be, is never more than one."""
 
 _WRITE_EVERY_S = 5.0
-_SAMPLE_ROWS = 100
 _MANY_FAILURES = 1000
 _MOST_HELD = 10_000
 """Items beyond the front: rejects in a row would otherwise be held until a text comes after them."""
@@ -49,7 +47,7 @@ class Run:
         self._producer, self._source, self._sink, self._order = producer, source, sink, order
         self._space, self._kept, self._start, self._clock = space, kept, start, clock
         self._where = Conditions.parse(order.where)
-        self._maker = TextMaker(TextTemplate(order.template), producer.settings.max_text_bytes)
+        self._maker = TextMaker(order, producer.settings.max_text_bytes)
         self._rejects = RejectsFile(kept.rejects_path, start.rejects_bytes)
         self._front = Front()
         self._sent: dict[int, tuple[int, Record, str]] = {}
@@ -101,23 +99,9 @@ class Run:
         items = islice(self._source.records(self._where, self._start.position), limit)
         if self._start.items:
             return items
-        sample = list(islice(items, _SAMPLE_ROWS))
-        self._look_for_fields(sample)
+        sample = list(islice(items, FIRST_RECORDS))
+        look_at_first(self._maker, sample, self._source.name)
         return chain(sample, items)
-
-    def _look_for_fields(self, sample: list[Record | Spoilt]) -> None:
-        template = self._maker.template
-        absent = absent_fields(template, sample)
-        if not absent:
-            return
-        names = ", ".join(map(repr, absent))
-        source = self._source.name
-        lead = f"the first {len(sample)} records of {source} have" if len(sample) > 1 else f"{source} has"
-        there = dict.fromkeys(name for item in sample if isinstance(item, Record) for name in item.fields)
-        text = f"{lead} no field {names}; there are: {', '.join(islice(there, 20))}"
-        if len(absent) == len(template.fields):
-            raise ConfigurationError(f"{text} (--text, --field)")
-        logger.warning("%s", text)
 
     def _texts(self, items: Iterator[Record | Spoilt]) -> Iterator[str]:
         """The texts to send, in order; what has none is set aside. They end early where too much would be held."""

@@ -1,16 +1,15 @@
 """Says beforehand what a run would take: rows, what is cached, tokens, bytes, time, and texts as they would be sent."""
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from producer.bulk.conditions import Conditions
 from producer.bulk.ends import Source
 from producer.bulk.order import Order
 from producer.bulk.progress import tokens_per_byte
 from producer.bulk.rejects import Reject
-from producer.bulk.texts import TextMaker
+from producer.bulk.texts import FIRST_RECORDS, TextMaker, look_at_first
 from producer.client import Producer
-from producer.templates import TextTemplate
 
 _ROWS = 1000
 _SAMPLE = 3
@@ -40,8 +39,12 @@ def survey(producer: Producer, source: Source, order: Order) -> Survey:
     Raises what `reembed` does for a source that cannot be used.
     """
     source.check()
-    maker = TextMaker(TextTemplate(order.template), producer.settings.max_text_bytes)
-    items = islice(source.records(Conditions.parse(order.where)), order.limit)
+    order = order.settled(source.usual_template())
+    maker = TextMaker(order, producer.settings.max_text_bytes)
+    taken = islice(source.records(Conditions.parse(order.where)), order.limit)
+    first = list(islice(taken, FIRST_RECORDS))
+    look_at_first(maker, first, source.name)
+    items = chain(first, taken)
     rows = cached = rejected = missing_bytes = 0
     sample: list[str] = []
     first_reject = ""

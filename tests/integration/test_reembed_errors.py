@@ -106,6 +106,35 @@ def test_a_line_that_is_not_json_far_into_the_file(served: Site, tmp_path: Path)
     assert not sink.exists()
 
 
+def test_damaged_lines_are_set_aside_if_failures_are_allowed(served: Site, tmp_path: Path) -> None:
+    source, sink = tmp_path / "source.jsonl", tmp_path / "sink.jsonl"
+    source.write_text('{"id": 1, "text": "good"}\n{oops\n{"id": 2, "text": "good, too"}\n')
+    check_one_line(call(served, "reembed", str(source), str(sink)), "line 2 is not JSON", "--max-failures")
+    check_one_line(call(served, "reembed", str(source), str(sink), "--dry-run"), "line 2 is not JSON")
+    done = call(served, "reembed", str(source), str(sink), "--max-failures", "1")
+    check_success(done)
+    assert "2 rows written" in done.stderr
+    assert "1 row rejected" in done.stderr
+    assert len(sink.read_text().splitlines()) == 2
+
+
+def test_misspelt_words(served: Site, source: Path, tmp_path: Path) -> None:
+    check_one_line(call(served, "reembed", "swtich", "contacts"), "Did you mean 'switch'?")
+    check_one_line(call(served, "reembed", str(source), "-", "--field", "nme", "--dry-run"), "no field 'nme'")
+    blank = tmp_path / "blank.jsonl"
+    blank.write_text('{"id": 1, "text": " "}\n')
+    check_one_line(call(served, "reembed", str(blank), "-", "--dry-run"), "every row would be rejected")
+
+
+def test_a_collection_goes_on_with_the_template_it_was_filled_by(served: Site, source: Path, tmp_path: Path) -> None:
+    first, second = (f"qdrant+local:{tmp_path / 'new'}#{name}" for name in ("v1", "v2"))
+    check_success(call(served, "reembed", str(source), first, "--text", "{name}, and {notes}"))
+    done = call(served, "reembed", first, second)
+    check_success(done)
+    assert "text {name}, and {notes}" in done.stderr
+    assert "30 points, 30 of them embedded again" in done.stderr
+
+
 @pytest.mark.parametrize("sink", ["/dev/null/sink.jsonl", "/no/such/folder/sink.parquet", "qdrant+local:/dev/null/x#c"])
 def test_a_sink_that_cannot_be_written(served: Site, source: Path, sink: str) -> None:
     check_one_line(call(served, "reembed", str(source), sink, "--field", "name"), "cannot be")

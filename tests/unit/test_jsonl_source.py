@@ -12,6 +12,7 @@ import pytest
 
 from producer.bulk import jsonl_source
 from producer.bulk.conditions import Conditions
+from producer.bulk.ends import Record, Spoilt
 from producer.bulk.jsonl_source import JsonlSource
 from producer.errors import ConfigurationError, InvalidRequest
 from tests.unit.file_ends import ALL, read, spoilt
@@ -132,12 +133,15 @@ def test_a_line_without_a_record_is_spoilt(tmp_path: Path, line: bytes, reason: 
         CONTENT.decode().encode("utf-16"),
     ],
 )
-def test_a_line_that_is_not_json_ends_the_reading(tmp_path: Path, line: bytes) -> None:
+def test_a_line_that_is_not_json_is_damage(tmp_path: Path, line: bytes) -> None:
     source = source_of(tmp_path, b'{"id": 1}\n' + line + b"\n")
 
-    with pytest.raises(InvalidRequest, match=r"records\.jsonl line 2 is not JSON") as raised:
-        list(source.records(ALL))
-    assert raised.value.code == "bad_record"
+    good, *spoilt = source.records(ALL)
+    assert isinstance(good, Record)
+    assert all(isinstance(item, Spoilt) and item.damaged for item in spoilt)
+    assert spoilt[0].place.endswith("records.jsonl line 2")
+    assert isinstance(spoilt[0], Spoilt)
+    assert spoilt[0].reason == "is not JSON"
 
 
 def test_a_file_without_line_ends_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

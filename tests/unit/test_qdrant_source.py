@@ -15,6 +15,7 @@ from producer import ConfigurationError, StoreUnavailable
 from producer.bulk.conditions import Conditions
 from producer.bulk.ends import Record
 from producer.bulk.qdrant_filter import filter_of
+from producer.bulk.qdrant_points import point_id
 from producer.bulk.qdrant_source import QdrantSource
 from producer.qdrant import QdrantAddress, connect, connect_async
 from tests.unit.qdrant_stores import address_in, fill, open_store, point_at
@@ -46,6 +47,18 @@ def test_every_point_comes_once_in_the_order_of_ids(store: QdrantClient, tmp_pat
     assert [record.fields for record in found] == [{"n": record.id} for record in found]
     for place, record in enumerate(found):
         assert read(source, after=record.position) == found[place + 1 :]
+    source.close()
+
+
+def test_records_have_the_identity_that_their_points_were_made_of(store: QdrantClient, tmp_path: Path) -> None:
+    fill(store, "contacts", {point_id("c001"): {"id": "c001"}, point_id("c002"): {"id": "c003"}, 7: {"id": 8}, 9: {}})
+    source = QdrantSource(address_in(tmp_path))
+    assert {record.position: record.id for record in read(source)} == {
+        point_id("c001"): "c001",
+        point_id("c002"): point_id("c002"),
+        7: 7,
+        9: 9,
+    }
     source.close()
 
 

@@ -98,7 +98,18 @@ def test_a_terminal_of_80_columns_shows_all_of_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_a_run_has_done_as_lines() -> None:
-    end = Outcome(rows=5000, rejected=2, rejects_path="/r", checked="all", elapsed_s=240.0, resumed_rows=4000)
+    end = Outcome(
+        rows=5000,
+        rejected=2,
+        rejects_path="/r",
+        checked="all",
+        elapsed_s=240.0,
+        resumed_rows=4000,
+        model="m",
+        template="{text}",
+    )
     written, rejected = summary(Order(source="a", sink="b.jsonl"), end)
-    assert written == "5,000 rows written to b.jsonl (4,000 of them before) in 4 min; checked: all"
+    assert (
+        written == "5,000 rows written to b.jsonl (4,000 of them before) in 4 min (model m, text {text}); checked: all"
+    )
     assert rejected == "2 rows rejected, with the reasons: /r"

@@ -69,7 +69,16 @@ def run_order(
         eta_s=2.0,
     )
     _step(steps[min(number, len(steps) - 1)], lambda: on_progress(progress), go=source.with_suffix(".go"))
-    return Outcome(rows=9, rejected=1, rejects_path="/rejects", checked="counts agree", elapsed_s=1.0, resumed_rows=5)
+    return Outcome(
+        rows=9,
+        rejected=1,
+        rejects_path="/rejects",
+        checked="counts agree",
+        elapsed_s=1.0,
+        resumed_rows=5,
+        model="m",
+        template="{text}",
+    )
 
 
 def betray(job: Any, *_: Any) -> None:
