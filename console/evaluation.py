@@ -52,11 +52,15 @@ class NearestDocuments:
         self._seen += len(vectors)
 
     def rankings(self, query_ids: Sequence[str], document_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """The cosines by id, best first; ids are in the order of the vectors."""
+        """The cosines by id, best first; ids are in the order of the vectors.
+
+        A document of the query's own id is left out, as BEIR does: in some of its sets queries are documents, too.
+        """
         return {
             query_id: {
                 document_ids[position]: float(score)
                 for position, score in zip(self._positions[row], self._scores[row], strict=True)
+                if document_ids[position] != query_id
             }
             for row, query_id in enumerate(query_ids)
         }

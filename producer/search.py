@@ -12,6 +12,7 @@ from producer.client import Producer
 from producer.effects import Steps
 from producer.errors import HeadraceError, InvalidRequest
 from producer.search_cache import patience_s
+from producer.search_call import RERANK_TIMEOUT_S
 from producer.search_effects import Embed, Fetch, Locate, Nearest, Rerank, Result, SearchEffect, SearchFlow
 from producer.search_flow import SearchCore
 from producer.search_results import SearchResults
@@ -22,17 +23,26 @@ class SemanticSearch:
     """Finds what belongs to a user and fits a query: by vectors, then by reranking up to 20 candidates.
 
     `text` is a template of the text that is reranked ("{name} - {notes[:500]}"); by default the one that the collection
-    was filled with, else its field `text`. Without `rerank` the order is the vectors'. The producer and the store stay
-    the caller's to close. Results are cached for 5 minutes for each user.
+    was filled with, else its field `text`. Without `rerank`, or if a rerank takes longer than `rerank_timeout_s`, the
+    order is the vectors'. The producer and the store stay the caller's to close. Results are cached for 5 minutes for
+    each user.
 
     The query is embedded with the model that filled the collection, if it says so. An alias may be moved meanwhile, to
     a collection of another model too: each search is of one collection, and sees the move within a second.
     """
 
-    def __init__(self, producer: Producer, store: VectorStore, *, text: str = "", rerank: bool = True) -> None:
+    def __init__(
+        self,
+        producer: Producer,
+        store: VectorStore,
+        *,
+        text: str = "",
+        rerank: bool = True,
+        rerank_timeout_s: float = RERANK_TIMEOUT_S,
+    ) -> None:
         self._producer = producer
         self._store = store
-        self._core = _core(producer, store, text, rerank)
+        self._core = _core(producer, store, text, rerank, rerank_timeout_s)
         self._others: dict[str, Producer] = {}
         self._making = threading.Lock()
         self._closed = False
@@ -42,7 +52,7 @@ class SemanticSearch:
     ) -> SearchResults:
         """Search, best first, up to `limit` (100 at most) results. 7 and "7" are the same user.
 
-        A rerank that fails, or is not there `timeout_s` after the call began (by default the producer's), leaves the
+        A rerank that fails or is late, also `timeout_s` after the call began (by default the producer's), leaves the
         order of the vectors, with `fallback_used=True`; such results are not cached. The vector store has a timeout of
         its own, and the query's embedding has all of `timeout_s`: the first search loads and connects much before it.
 
@@ -121,11 +131,17 @@ class AsyncSemanticSearch:
     """`SemanticSearch` for one event loop: the same calls, results and errors, awaited."""
 
     def __init__(
-        self, producer: AsyncProducer, store: AsyncVectorStore, *, text: str = "", rerank: bool = True
+        self,
+        producer: AsyncProducer,
+        store: AsyncVectorStore,
+        *,
+        text: str = "",
+        rerank: bool = True,
+        rerank_timeout_s: float = RERANK_TIMEOUT_S,
     ) -> None:
         self._producer = producer
         self._store = store
-        self._core = _core(producer, store, text, rerank)
+        self._core = _core(producer, store, text, rerank, rerank_timeout_s)
         self._others: dict[str, AsyncProducer] = {}
         self._closed = False
 
@@ -194,7 +210,11 @@ class AsyncSemanticSearch:
 
 
 def _core(
-    producer: Producer | AsyncProducer, store: VectorStore | AsyncVectorStore, text: str, rerank: bool
+    producer: Producer | AsyncProducer,
+    store: VectorStore | AsyncVectorStore,
+    text: str,
+    rerank: bool,
+    rerank_timeout_s: float,
 ) -> SearchCore:
     return SearchCore(
         producer.settings,
@@ -202,6 +222,7 @@ def _core(
         user_field=store.user_field,
         text=text,
         rerank=rerank,
+        rerank_timeout_s=rerank_timeout_s,
         clock=time.monotonic,
         now_ms=lambda: time.time_ns() // 1_000_000,
     )

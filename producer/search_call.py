@@ -32,6 +32,9 @@ logger = logging.getLogger("headrace.producer")
 RERANKED = 20
 """Candidates that are reranked at most: a cross-encoder takes a few tenths of a second for them."""
 
+RERANK_TIMEOUT_S = 5.0
+"""Far more than 20 candidates take, and less than a person waits for better than nothing."""
+
 _LEAST_S = 0.05
 _STAGES = ("resolve", "cache", "embedding", "vector_search", "rerank")
 
@@ -43,6 +46,7 @@ class Setup:
     place: str
     user_field: str
     rerank_tag: str
+    rerank_timeout_s: float
     max_text_bytes: int
     seal: Seal
     clock: Callable[[], float]
@@ -161,6 +165,7 @@ class SearchCall:
             reason = f"no_text: no candidate has a value in a field of {pattern!r}: name other fields for the text"
             return {}, reason if texts else None
         left_s = max(_LEAST_S, self._timeout_s - (self._setup.clock() - self._started))
+        left_s = min(left_s, self._setup.rerank_timeout_s)
         try:
             asked = Rerank(self._query, tuple(texts[n] for n in ranked), round(left_s, 3))
             ranking: RerankResult = yield from self.timed("rerank", asked)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from producer import requests
 from producer.errors import ConfigurationError, StoreUnavailable
 from producer.qdrant_search import NO_COLLECTION, Collection, UserId
-from producer.search_call import Plan, SearchCall, Setup
+from producer.search_call import RERANK_TIMEOUT_S, Plan, SearchCall, Setup
 from producer.search_effects import Forget, Locate, SearchFlow
 from producer.search_results import SearchResults
 from producer.settings import ProducerSettings
@@ -31,6 +31,7 @@ class SearchCore:
         user_field: str,
         text: str,
         rerank: bool,
+        rerank_timeout_s: float = RERANK_TIMEOUT_S,
         clock: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
@@ -39,6 +40,7 @@ class SearchCore:
             place=place,
             user_field=user_field,
             rerank_tag=resolve("rerank", settings.rerank_model).tag if rerank else "",
+            rerank_timeout_s=requests.check_timeout(rerank_timeout_s),
             max_text_bytes=settings.max_text_bytes,
             seal=Seal(settings.cache_key),
             clock=clock,

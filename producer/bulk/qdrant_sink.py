@@ -134,7 +134,9 @@ class QdrantSink:
         missed = self._patience(lambda: self._missed(totals))
         complete = dataclasses.replace(expected, state="complete", partial=totals.partial, rejected=totals.rejected)
         self._patience(lambda: opened.describe(self._collection, complete))
-        return f"{told}, {compared.points} of them embedded again: least cosine {compared.least_cosine:.4f}{missed}"
+        if compared.points:
+            told += f", {compared.points} of them embedded again: least cosine {compared.least_cosine:.4f}"
+        return told + missed
 
     def close(self) -> None:
         """Let go of the store."""

@@ -110,3 +110,9 @@ def _order(ids: str) -> dict[str, float]:
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
     return round(float(one @ other) / lengths, 6) if lengths else 0.0
+
+
+def test_a_query_does_not_find_itself() -> None:
+    nearest = NearestDocuments(np.array([[1.0, 0.0]], np.float32), 3)
+    nearest.add(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32))
+    assert list(nearest.rankings(["q1"], ["q1", "d2"])["q1"]) == ["d2"]

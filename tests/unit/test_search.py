@@ -13,7 +13,7 @@ from producer.errors import (
     RowFailed,
     StoreUnavailable,
 )
-from producer.search_call import RERANKED
+from producer.search_call import RERANK_TIMEOUT_S, RERANKED
 from producer.search_effects import BeginGeneration, Embed, Fetch, Locate, Nearest, ReadCache, Rerank, WriteCache
 from tests.unit.searching import NOW_MS, STAGE_S, TEXTS, SearchRig, contacts, fill, make_collection, point_alias, qdrant
 
@@ -201,14 +201,16 @@ def test_the_rerank_has_the_time_that_is_left(client: QdrantClient) -> None:
     rig = SearchRig(client)
     rig.before[Nearest] = lambda: rig.clock.advance(4.0)
 
-    rig.search(timeout_s=10.0)
+    rig.search(timeout_s=8.0)
 
     left = {type(effect): effect.timeout_s for effect in rig.performed if isinstance(effect, Embed | Rerank)}
-    assert left[Embed] == 10.0
-    assert left[Rerank] == pytest.approx(10.0 - 4.0 - 5 * STAGE_S)
+    assert left[Embed] == 8.0
+    assert left[Rerank] == pytest.approx(8.0 - 4.0 - 5 * STAGE_S)
     rig.before[Nearest] = lambda: rig.clock.advance(40.0)
     rig.search(query="late", timeout_s=10.0)
     assert [effect.timeout_s for effect in rig.performed if isinstance(effect, Rerank)][-1] > 0
+    rig.search(query="long", timeout_s=100.0)
+    assert [effect.timeout_s for effect in rig.performed if isinstance(effect, Rerank)][-1] == RERANK_TIMEOUT_S
 
 
 @pytest.mark.parametrize(
