@@ -16,7 +16,7 @@ demo: $(VENV)/run  ## try everything on sample data with the offline models, the
 	@$(BIN)/headrace demo
 
 test: $(VENV)/dev  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 chaos: $(VENV)/dev  ## run the long chaos campaigns: kills, outages, broken networks, hostile peers
 	$(BIN)/python -m pytest tests/chaos --long --ignore=tests/chaos/test_soak.py

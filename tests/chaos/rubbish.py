@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import redis
 
 from producer import Producer
 from producer.wire.keys import Lane
@@ -17,19 +18,21 @@ GIVES_UP = 4
 """A worker that says more often that Redis does not serve has met something that it cannot pass."""
 
 
-WRONG_TYPES: dict[str, Callable[[Site, str], object]] = {
-    "string": lambda site, key: site.client.set(key, "rubbish"),
-    "list": lambda site, key: site.client.rpush(key, "rubbish"),
-    "set": lambda site, key: site.client.sadd(key, "rubbish"),
-    "hash": lambda site, key: site.client.hset(key, "rubbish", "rubbish"),
-    "stream": lambda site, key: site.client.xadd(key, {"rubbish": "rubbish"}),
+WRONG_TYPES: dict[str, Callable[[redis.Redis, str], object]] = {
+    "string": lambda client, key: client.set(key, "rubbish"),
+    "list": lambda client, key: client.rpush(key, "rubbish"),
+    "set": lambda client, key: client.sadd(key, "rubbish"),
+    "hash": lambda client, key: client.hset(key, "rubbish", "rubbish"),
+    "stream": lambda client, key: client.xadd(key, {"rubbish": "rubbish"}),
 }
 
 
 def spoil(site: Site, key: str, kind: str) -> None:
-    """Put a value of that type under the key, whatever is there."""
-    site.client.delete(key)
-    WRONG_TYPES[kind](site, key)
+    """Put a value of that type under the key, whatever is there, before a worker can make anew what is gone."""
+    with site.client.pipeline(transaction=True) as pipeline:
+        pipeline.delete(key)
+        WRONG_TYPES[kind](pipeline, key)
+        pipeline.execute()
 
 
 class Check:

@@ -16,7 +16,6 @@ from console.reembed_switch import rollback, switch
 from producer.provenance import Provenance
 from producer.wire.models import resolve
 from tests.integration.harness.commands import check_one_line, check_success
-from tests.integration.harness.ports import free_port
 from tests.integration.harness.processes import ROOT
 from tests.integration.harness.qdrant_program import QdrantServer
 from tests.integration.harness.site import Site
@@ -124,7 +123,7 @@ def test_no_time_is_spent_on_loading_qdrant_client(desk: Desk) -> None:
     [
         ("", "in which Qdrant is contacts? Set HEADRACE_QDRANT_URL"),
         ("http://localhost/x", "is no collection of Qdrant's: write qdrant://"),
-        (f"qdrant://127.0.0.1:{free_port()}/x", "cannot be reached"),
+        ("qdrant://127.0.0.1:1/x", "cannot be reached"),
         ("qdrant+local:/nowhere#x", "there is no Qdrant store in /nowhere"),
     ],
 )
