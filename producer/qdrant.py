@@ -1,5 +1,6 @@
 """Qdrant, the vector store: its URLs, its clients, and its errors as ours. What needs it says `[qdrant]`."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ _PORT = 6333
 NOT_INSTALLED = "qdrant-client is not installed: pip install 'headrace[qdrant]'"
 _FORMS = "qdrant://host:6333/collection, qdrant+https://host/collection or qdrant+local:FOLDER#collection"
 _TOO_MANY_REQUESTS = 429
+_SHOWN_BYTES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def _mapped(error: Exception, place: str) -> StoreUnavailable | None:
     if isinstance(error, ResponseHandlingException):
         return StoreUnavailable(f"Qdrant at {place} cannot be reached: {error.source}")
     if isinstance(error, UnexpectedResponse):
-        return refusal(error.status_code, _told(error), place)
+        return refusal(error.status_code, told(error.content, error.reason_phrase), place)
     if isinstance(error, ApiException):
         return StoreUnavailable(f"Qdrant at {place} cannot be used: {error}")
     return _mapped_embedded(error, place)
@@ -162,12 +164,12 @@ def _mapped_embedded(error: Exception, place: str) -> StoreUnavailable | None:
     return StoreUnavailable(f"the store in {place} {reason}", code="store_refused")
 
 
-def _told(error: Any) -> str:
-    """What the server says in its answer's `status.error`, or the answer's beginning."""
+def told(content: bytes, reason_phrase: str) -> str:
+    """What a server says in its answer's `status.error`, or the answer's beginning."""
     try:
-        return str(error.structured()["status"]["error"])
+        return str(json.loads(content)["status"]["error"])
     except (ValueError, KeyError, TypeError):
-        return str(error.content[:200].decode(errors="replace") or error.reason_phrase)
+        return content[:_SHOWN_BYTES].decode(errors="replace") or reason_phrase
 
 
 def _library() -> Any:

@@ -9,12 +9,10 @@ from producer.bulk.aliases import AliasStore
 from producer.bulk.collections import open_collections
 from producer.errors import ConfigurationError, StoreUnavailable
 from producer.provenance import Provenance
-from producer.qdrant import NOT_INSTALLED, TIMEOUT_S, QdrantAddress, key_headers, refusal
+from producer.qdrant import NOT_INSTALLED, TIMEOUT_S, QdrantAddress, key_headers, refusal, told
 
 if TYPE_CHECKING:
     import httpx
-
-_SHOWN = 200
 
 
 class RestAliasStore:
@@ -67,7 +65,7 @@ class RestAliasStore:
                 return answer.json()["result"]
             except (ValueError, KeyError, TypeError):
                 pass
-        raise refusal(answer.status_code, _told(answer), self._place)
+        raise refusal(answer.status_code, told(answer.content, answer.reason_phrase), self._place)
 
 
 @contextmanager
@@ -91,11 +89,3 @@ def open_alias_store(address: QdrantAddress, api_key: str) -> Iterator[AliasStor
 
 def _path(collection: str) -> str:
     return f"/collections/{quote(collection, safe='')}"
-
-
-def _told(answer: "httpx.Response") -> str:
-    """What the server says in its answer's `status.error`, or the answer's beginning."""
-    try:
-        return str(answer.json()["status"]["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:_SHOWN] or answer.reason_phrase

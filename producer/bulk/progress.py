@@ -1,7 +1,7 @@
 """How far a run has come: counts, rates and the time left, for progress bars, lines and a job's meta."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -99,12 +99,11 @@ class Meter:
         if self._clock() - self._asked >= _ASK_EVERY_S:
             self._asked = self._clock()
             with suppress(RedisUnavailable):
-                self._tokens_per_byte = tokens_per_byte(self._producer)
+                self._tokens_per_byte = tokens_per_byte(self._producer.queue_state("embed").counters)
         return self._tokens_per_byte
 
 
-def tokens_per_byte(producer: Producer) -> float | None:
-    """How many tokens the embed pool has made of a byte of text so far; None before its first row."""
-    counters = producer.queue_state("embed").counters
+def tokens_per_byte(counters: Mapping[str, int]) -> float | None:
+    """How many tokens an embed pool has made of a byte of text so far; None before its first row."""
     tokens, size = counters.get("tokens", 0), counters.get("text_bytes", 0)
     return tokens / size if tokens and size else None

@@ -10,6 +10,7 @@ from producer.bulk.progress import tokens_per_byte
 from producer.bulk.rejects import Reject
 from producer.bulk.texts import FIRST_RECORDS, TextMaker, look_at_first
 from producer.client import Producer
+from producer.state import QueueState
 
 _ROWS = 1000
 _SAMPLE = 3
@@ -58,22 +59,22 @@ def survey(producer: Producer, source: Source, order: Order) -> Survey:
         missing_bytes += sum(len(text.encode()) for text, hit in zip(texts, there, strict=True) if not hit)
         sample += texts[: _SAMPLE - len(sample)]
         first_reject = first_reject or (rejects[0] if rejects else "")
-    per_byte = tokens_per_byte(producer)
+    state = producer.queue_state("embed")
+    per_byte = tokens_per_byte(state.counters)
     return Survey(
         rows=rows,
         cached=cached,
         rejected=rejected,
         missing_bytes=missing_bytes,
         tokens=0 if not missing_bytes else None if per_byte is None else round(missing_bytes * per_byte),
-        estimate_s=_estimate(producer, missing_bytes),
+        estimate_s=_estimate(state, missing_bytes),
         sample=tuple(sample),
         first_reject=first_reject,
     )
 
 
-def _estimate(producer: Producer, missing_bytes: int) -> float | None:
+def _estimate(state: QueueState, missing_bytes: int) -> float | None:
     """Seconds for so much text: the pool's bytes per busy second so far, times its healthy workers."""
-    state = producer.queue_state("embed")
     computed, busy_ms = state.counters.get("text_bytes", 0), state.counters.get("busy_ms", 0)
     workers = sum(worker.healthy for worker in state.workers)
     if not (computed and busy_ms and workers):
